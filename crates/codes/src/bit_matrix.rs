@@ -1,0 +1,213 @@
+use bae_kernels::bits;
+
+/// What can be wrong with packed codes handed in from outside.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodesError {
+    /// The bytes do not hold `rows` rows.
+    #[error("{bytes} bytes cannot be {rows} rows of {features} features: that takes {expected} bytes")]
+    Length {
+        /// Bytes given.
+        bytes: usize,
+        /// Rows asked for.
+        rows: usize,
+        /// Features a row.
+        features: usize,
+        /// Bytes that would fit.
+        expected: usize,
+    },
+    /// A bit beyond the last feature is set, so the width is wrong or the bytes are damaged.
+    #[error("row {row} has a bit set beyond its {features} features: the codes are damaged or of another width")]
+    Padding {
+        /// First such row, from 0.
+        row: usize,
+        /// Features a row.
+        features: usize,
+    },
+    /// Matrices of different width cannot be stacked.
+    #[error("codes of {got} features cannot follow codes of {expected} features")]
+    Width {
+        /// Width of the rows already there.
+        expected: usize,
+        /// Width of the rows that were to follow.
+        got: usize,
+    },
+}
+
+/// Codes of `rows` hidden states, `features` bits each, packed row by row.
+///
+/// A row takes `features.div_ceil(64)` words of 64 bits; feature j is bit j % 64 of word j / 64. Bits beyond the
+/// last feature are 0, always: counting needs no masks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BitMatrix {
+    rows: usize,
+    features: usize,
+    words: Vec<u64>,
+}
+
+impl BitMatrix {
+    /// All bits 0.
+    pub fn zeros(rows: usize, features: usize) -> Self {
+        Self { rows, features, words: vec![0; rows * features.div_ceil(64)] }
+    }
+
+    /// Packs rows of pre-activations (row-major, `features` to a row) by the step function: bit = value > 0.
+    ///
+    /// # Panics
+    /// If the length of `values` is not a multiple of `features`.
+    pub fn from_positive(values: &[f32], features: usize) -> Self {
+        let rows = values.len().checked_div(features).unwrap_or(0);
+        assert_eq!(values.len(), rows * features, "values are not whole rows");
+        let mut codes = Self::zeros(rows, features);
+        bits::pack_positive(values, features, &mut codes.words);
+        codes
+    }
+
+    /// Unpacks the file format: `features.div_ceil(8)` bytes a row, feature j at byte j / 8, least significant first.
+    ///
+    /// # Errors
+    /// [`CodesError::Length`] or [`CodesError::Padding`].
+    pub fn from_bytes(bytes: &[u8], rows: usize, features: usize) -> Result<Self, CodesError> {
+        let row_bytes = features.div_ceil(8);
+        let expected = rows.saturating_mul(row_bytes);
+        if bytes.len() != expected {
+            return Err(CodesError::Length { bytes: bytes.len(), rows, features, expected });
+        }
+        let mut codes = Self::zeros(rows, features);
+        let words = codes.words_per_row();
+        let padding = if features % 64 == 0 { 0 } else { u64::MAX << (features % 64) };
+        for row in 0..rows {
+            let target = &mut codes.words[row * words..(row + 1) * words];
+            for (word, part) in target.iter_mut().zip(bytes[row * row_bytes..(row + 1) * row_bytes].chunks(8)) {
+                let mut le = [0; 8];
+                le[..part.len()].copy_from_slice(part);
+                *word = u64::from_le_bytes(le);
+            }
+            if target.last().is_some_and(|last| last & padding != 0) {
+                return Err(CodesError::Padding { row, features });
+            }
+        }
+        Ok(codes)
+    }
+
+    /// The rows `range` in the file format of [`BitMatrix::from_bytes`].
+    pub fn to_bytes(&self, range: std::ops::Range<usize>) -> Vec<u8> {
+        let row_bytes = self.features.div_ceil(8);
+        let mut bytes = Vec::with_capacity(range.len() * row_bytes);
+        for row in range {
+            bytes.extend(self.row(row).iter().flat_map(|word| word.to_le_bytes()).take(row_bytes));
+        }
+        bytes
+    }
+
+    /// Appends the rows of `other`.
+    ///
+    /// # Errors
+    /// [`CodesError::Width`] if `other` has another number of features.
+    pub fn append(&mut self, other: &BitMatrix) -> Result<(), CodesError> {
+        if other.features != self.features {
+            return Err(CodesError::Width { expected: self.features, got: other.features });
+        }
+        self.words.extend_from_slice(&other.words);
+        self.rows += other.rows;
+        Ok(())
+    }
+
+    /// Number of codes.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bits in a code (d_sae).
+    pub fn features(&self) -> usize {
+        self.features
+    }
+
+    /// 64-bit words in a row.
+    pub fn words_per_row(&self) -> usize {
+        self.features.div_ceil(64)
+    }
+
+    /// The packed words of one row.
+    pub fn row(&self, row: usize) -> &[u64] {
+        let words = self.words_per_row();
+        &self.words[row * words..(row + 1) * words]
+    }
+
+    /// All packed words, row after row.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// Whether `feature` is on in `row`.
+    pub fn get(&self, row: usize, feature: usize) -> bool {
+        debug_assert!(feature < self.features);
+        self.row(row)[feature / 64] >> (feature % 64) & 1 == 1
+    }
+
+    /// Turns `feature` of `row` on or off.
+    pub fn set(&mut self, row: usize, feature: usize, on: bool) {
+        assert!(feature < self.features, "feature {feature} of {}", self.features);
+        let words = self.words_per_row();
+        let word = &mut self.words[row * words + feature / 64];
+        *word = *word & !(1 << (feature % 64)) | u64::from(on) << (feature % 64);
+    }
+
+    /// The same bits feature by feature: `features` rows of `rows` bits.
+    pub fn transposed(&self) -> BitMatrix {
+        let mut out = Self::zeros(self.features, self.rows);
+        bits::transpose(&self.words, self.rows, self.features, &mut out.words);
+        out
+    }
+
+    /// Ones in each row: the L0 of each code.
+    pub fn ones_per_row(&self) -> Vec<u32> {
+        (0..self.rows).map(|row| self.row(row).iter().map(|word| word.count_ones()).sum()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn bytes_are_numpy_little_packbits() {
+        let mut codes = BitMatrix::zeros(1, 11);
+        for feature in [0, 3, 8, 10] {
+            codes.set(0, feature, true);
+        }
+        assert_eq!(codes.to_bytes(0..1), [0b0000_1001, 0b101]);
+    }
+
+    #[test]
+    fn damage_is_named() {
+        assert!(matches!(BitMatrix::from_bytes(&[0; 3], 2, 8), Err(CodesError::Length { expected: 2, .. })));
+        assert!(matches!(BitMatrix::from_bytes(&[1, 4], 2, 2), Err(CodesError::Padding { row: 1, .. })));
+        assert!(BitMatrix::zeros(1, 3).append(&BitMatrix::zeros(1, 4)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn every_view_holds_the_same_bits(rows in 0usize..70, features in 1usize..140, seed: u64) {
+            let on = |row: usize, feature: usize| {
+                (seed ^ (row * 7919 + feature) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 62 == 0
+            };
+            let mut values = vec![0f32; rows * features];
+            for (at, value) in values.iter_mut().enumerate() {
+                *value = if on(at / features, at % features) { 1e-30 } else { -0.0 };
+            }
+            let codes = BitMatrix::from_positive(&values, features);
+            prop_assert_eq!(codes.rows(), rows);
+            let across = codes.transposed();
+            for row in 0..rows {
+                for feature in 0..features {
+                    prop_assert_eq!(codes.get(row, feature), on(row, feature));
+                    prop_assert_eq!(across.get(feature, row), on(row, feature));
+                }
+            }
+            prop_assert_eq!(&BitMatrix::from_bytes(&codes.to_bytes(0..rows), rows, features).unwrap(), &codes);
+            prop_assert_eq!(&across.transposed(), &codes);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+use ndarray::{Array1, Array2, Axis, Zip};
+
+/// Weights of an autoencoder, or anything of the same shapes: gradients, moments.
+///
+/// pre-activations = x · w_enc + b_enc, reconstruction = h · w_dec + b_dec.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameters<T = f32> {
+    /// Encoder, `[d_in, d_sae]`.
+    pub w_enc: Array2<T>,
+    /// Encoder bias, `[d_sae]`.
+    pub b_enc: Array1<T>,
+    /// Decoder, `[d_sae, d_in]` (`[d_sae, d_out]` where the target is not the input).
+    pub w_dec: Array2<T>,
+    /// Decoder bias, `[d_in]` (`[d_out]`).
+    pub b_dec: Array1<T>,
+}
+
+impl<T: Copy + Default> Parameters<T> {
+    /// All values 0.
+    pub fn zeros(d_in: usize, d_sae: usize, d_out: usize) -> Self {
+        Self {
+            w_enc: Array2::default((d_in, d_sae)),
+            b_enc: Array1::default(d_sae),
+            w_dec: Array2::default((d_sae, d_out)),
+            b_dec: Array1::default(d_out),
+        }
+    }
+
+    /// All values 0, in the shapes of `self`.
+    pub fn zeros_like(&self) -> Self {
+        Self::zeros(self.d_in(), self.d_sae(), self.d_out())
+    }
+
+    /// Width of a hidden state.
+    pub fn d_in(&self) -> usize {
+        self.w_enc.nrows()
+    }
+
+    /// Number of features.
+    pub fn d_sae(&self) -> usize {
+        self.w_enc.ncols()
+    }
+
+    /// Width of a reconstruction.
+    pub fn d_out(&self) -> usize {
+        self.w_dec.ncols()
+    }
+
+    /// The same parameters in another number type.
+    pub fn map<U>(&self, mut f: impl FnMut(T) -> U) -> Parameters<U> {
+        Parameters {
+            w_enc: self.w_enc.mapv(&mut f),
+            b_enc: self.b_enc.mapv(&mut f),
+            w_dec: self.w_dec.mapv(&mut f),
+            b_dec: self.b_dec.mapv(&mut f),
+        }
+    }
+
+    /// The four tensors with their names in files, in that order.
+    pub fn named(&self) -> [(&'static str, Vec<usize>, &[T]); 4] {
+        fn flat<T>(values: Option<&[T]>) -> &[T] {
+            values.expect("parameters are stored in row-major order")
+        }
+        [
+            ("W_enc", self.w_enc.shape().to_vec(), flat(self.w_enc.as_slice())),
+            ("b_enc", self.b_enc.shape().to_vec(), flat(self.b_enc.as_slice())),
+            ("W_dec", self.w_dec.shape().to_vec(), flat(self.w_dec.as_slice())),
+            ("b_dec", self.b_dec.shape().to_vec(), flat(self.b_dec.as_slice())),
+        ]
+    }
+}
+
+/// The affine map between raw hidden states and the space that training works in: x' = (x − centre) / scale.
+///
+/// It is measured on the training rows and folded into the weights, so that a saved model takes raw hidden states.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Normalisation {
+    /// Per dimension, in the units of the hidden states, `[d_in]`.
+    pub centre: Array1<f32>,
+    /// One number for all dimensions, in the units of the hidden states.
+    pub scale: f32,
+}
+
+impl Normalisation {
+    /// Raw input: centre 0, scale 1.
+    pub fn none(d_in: usize) -> Self {
+        Self { centre: Array1::zeros(d_in), scale: 1.0 }
+    }
+
+    /// Maps raw rows `[n, d_in]` into the training space, in place.
+    pub fn apply(&self, mut rows: ndarray::ArrayViewMut2<f32>) {
+        for mut row in rows.axis_iter_mut(Axis(0)) {
+            Zip::from(&mut row).and(&self.centre).for_each(|x, &centre| *x = (*x - centre) / self.scale);
+        }
+    }
+
+    /// Parameters that do to raw hidden states what `trained` does to normalised ones (sums in f64).
+    pub fn fold(&self, trained: &Parameters) -> Parameters {
+        let scale = f64::from(self.scale);
+        let mut folded = trained.clone();
+        let mut b_enc = trained.b_enc.mapv(f64::from);
+        for (row, &centre) in trained.w_enc.axis_iter(Axis(0)).zip(&self.centre) {
+            let centre = f64::from(centre) / scale;
+            if centre != 0.0 {
+                Zip::from(&mut b_enc).and(&row).for_each(|b, &w| *b -= centre * f64::from(w));
+            }
+        }
+        folded.b_enc = b_enc.mapv(|b| b as f32);
+        folded.w_enc.mapv_inplace(|w| (f64::from(w) / scale) as f32);
+        folded.w_dec.mapv_inplace(|w| (f64::from(w) * scale) as f32);
+        Zip::from(&mut folded.b_dec)
+            .and(&self.centre)
+            .for_each(|b, &centre| *b = (f64::from(*b) * scale + f64::from(centre)) as f32);
+        folded
+    }
+}
