@@ -17,7 +17,9 @@ pub enum CodesError {
         expected: usize,
     },
     /// A bit beyond the last feature is set, so the width is wrong or the bytes are damaged.
-    #[error("row {row} has a bit set beyond its {features} features: the codes are damaged or of another width")]
+    #[error(
+        "row {row} has a bit set beyond its {features} features: the codes are damaged or of another width"
+    )]
     Padding {
         /// First such row, from 0.
         row: usize,
@@ -78,7 +80,8 @@ impl BitMatrix {
         let padding = if features % 64 == 0 { 0 } else { u64::MAX << (features % 64) };
         for row in 0..rows {
             let target = &mut codes.words[row * words..(row + 1) * words];
-            for (word, part) in target.iter_mut().zip(bytes[row * row_bytes..(row + 1) * row_bytes].chunks(8)) {
+            for (word, part) in target.iter_mut().zip(bytes[row * row_bytes..(row + 1) * row_bytes].chunks(8))
+            {
                 let mut le = [0; 8];
                 le[..part.len()].copy_from_slice(part);
                 *word = u64::from_le_bytes(le);

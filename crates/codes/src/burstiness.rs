@@ -25,7 +25,9 @@ impl Burstiness {
         self.mean
             .iter()
             .enumerate()
-            .map(|(feature, mean)| libm::log2((f64::from(u8::from(codes.get(token, feature))) - mean).abs() + 1e-6))
+            .map(|(feature, mean)| {
+                libm::log2((f64::from(u8::from(codes.get(token, feature))) - mean).abs() + 1e-6)
+            })
             .collect()
     }
 }

@@ -29,7 +29,9 @@ pub fn smoothed(p: f64) -> f64 {
 pub fn smoothed_derivative(p: f64) -> f64 {
     use std::f64::consts::LN_2;
     let q = 1.0 - p;
-    -libm::log2(p + EPSILON) - p / ((p + EPSILON) * LN_2) + libm::log2(q + EPSILON) + q / ((q + EPSILON) * LN_2)
+    -libm::log2(p + EPSILON) - p / ((p + EPSILON) * LN_2)
+        + libm::log2(q + EPSILON)
+        + q / ((q + EPSILON) * LN_2)
 }
 
 /// Joint entropy of the rows as given, in bits: −Σ f log2 f over the shares f of the distinct rows.

@@ -56,19 +56,28 @@ impl<T: Copy + Default> Parameters<T> {
         }
     }
 
-    /// The four tensors with their names in files, in that order.
-    pub fn named(&self) -> [(&'static str, Vec<usize>, &[T]); 4] {
-        fn flat<T>(values: Option<&[T]>) -> &[T] {
-            values.expect("parameters are stored in row-major order")
-        }
+    /// The values of the four tensors, row-major, in the order of [`TENSORS`].
+    pub fn flat(&self) -> [&[T]; 4] {
+        [self.w_enc.as_slice(), self.b_enc.as_slice(), self.w_dec.as_slice(), self.b_dec.as_slice()]
+            .map(|values| values.expect(ROW_MAJOR))
+    }
+
+    /// [`Parameters::flat`], to write to.
+    pub fn flat_mut(&mut self) -> [&mut [T]; 4] {
         [
-            ("W_enc", self.w_enc.shape().to_vec(), flat(self.w_enc.as_slice())),
-            ("b_enc", self.b_enc.shape().to_vec(), flat(self.b_enc.as_slice())),
-            ("W_dec", self.w_dec.shape().to_vec(), flat(self.w_dec.as_slice())),
-            ("b_dec", self.b_dec.shape().to_vec(), flat(self.b_dec.as_slice())),
+            self.w_enc.as_slice_mut(),
+            self.b_enc.as_slice_mut(),
+            self.w_dec.as_slice_mut(),
+            self.b_dec.as_slice_mut(),
         ]
+        .map(|values| values.expect(ROW_MAJOR))
     }
 }
+
+/// Names of the four tensors in files.
+pub const TENSORS: [&str; 4] = ["W_enc", "b_enc", "W_dec", "b_dec"];
+
+const ROW_MAJOR: &str = "parameters are stored in row-major order";
 
 /// The affine map between raw hidden states and the space that training works in: x' = (x − centre) / scale.
 ///

@@ -1,0 +1,15 @@
+//! Loops over bits and floats, written once and compiled for each instruction set.
+//!
+//! Every kernel gives the same bits on every instruction set and any number of threads: a sum is one chain in a
+//! fixed order, vector lanes run along the output only, and threads split the output, never a sum. Kernels run on
+//! the current rayon pool.
+
+pub mod adam;
+pub mod bits;
+mod isa;
+pub mod pairs;
+pub mod product;
+pub mod rows;
+mod vector;
+
+pub use isa::Isa;

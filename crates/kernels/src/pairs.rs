@@ -1,0 +1,140 @@
+//! Covariance of binary features in integers: D_ij = n c_ij − s_i s_j, its absolute sum, its signs, its gradient.
+
+use crate::Isa;
+use rayon::prelude::*;
+
+/// What the covariance of one batch of codes comes to.
+pub struct Covariance {
+    /// Σ_{i ≠ j} |D_ij| over ordered pairs, exactly.
+    pub absolute_sum: i128,
+    /// For each feature j, `words` words with bit i set where D_ij > 0; the diagonal is not.
+    pub positive: Vec<u64>,
+    /// The same for D_ij < 0.
+    pub negative: Vec<u64>,
+    /// Words for each feature: features.div_ceil(64).
+    pub words: usize,
+}
+
+/// Counts all pairs of the `ones.len()` features, given as rows of `words_per_feature` words over the samples.
+///
+/// # Panics
+/// If the lengths do not fit, or there are more than 2³¹ − 1 samples.
+pub fn covariance(
+    isa: Isa,
+    by_feature: &[u64],
+    words_per_feature: usize,
+    ones: &[u32],
+    samples: usize,
+) -> Covariance {
+    let features = ones.len();
+    assert_eq!(by_feature.len(), features * words_per_feature, "words of all features");
+    assert!(samples < 1 << 31, "{samples} samples");
+    let words = features.div_ceil(64);
+    let mut positive = vec![0u64; features * words];
+    let mut negative = vec![0u64; features * words];
+    let absolute_sum = positive
+        .par_chunks_mut(words.max(1))
+        .zip(negative.par_chunks_mut(words.max(1)))
+        .enumerate()
+        .map(|(j, (positive, negative))| {
+            let planes = Planes { positive, negative };
+            pairs_of(isa, by_feature, words_per_feature, ones, samples as i64, j, planes)
+        })
+        .map(i128::from)
+        .sum();
+    Covariance { absolute_sum, positive, negative, words }
+}
+
+struct Planes<'a> {
+    positive: &'a mut [u64],
+    negative: &'a mut [u64],
+}
+
+crate::isa::per_isa! {
+    fn pairs_of(by_feature: &[u64], per_feature: usize, ones: &[u32], n: i64, j: usize, planes: Planes) -> i64 {
+        let mine = &by_feature[j * per_feature..(j + 1) * per_feature];
+        let s_j = i64::from(ones[j]);
+        let mut sum = 0;
+        for (i, other) in by_feature.chunks_exact(per_feature.max(1)).enumerate() {
+            let mut both = 0u32;
+            for (a, b) in mine.iter().zip(other) {
+                both += (a & b).count_ones();
+            }
+            let d = if i == j { 0 } else { n * i64::from(both) - s_j * i64::from(ones[i]) };
+            sum += d.abs();
+            planes.positive[i / 64] |= u64::from(d > 0) << (i % 64);
+            planes.negative[i / 64] |= u64::from(d < 0) << (i % 64);
+        }
+        sum
+    }
+}
+
+/// A_kj = Σ_i h_ki sign(D_ij) for sample k (its packed code `code`), for all features j into `out`.
+///
+/// # Panics
+/// If `code` has another number of words than the planes.
+pub fn signed_counts(isa: Isa, covariance: &Covariance, code: &[u64], out: &mut [i32]) {
+    assert_eq!(code.len(), covariance.words, "words of a code");
+    counts_of(isa, &covariance.positive, &covariance.negative, code, out);
+}
+
+crate::isa::per_isa! {
+    fn counts_of(positive: &[u64], negative: &[u64], code: &[u64], out: &mut [i32]) {
+        let words = code.len();
+        for ((out, positive), negative) in
+            out.iter_mut().zip(positive.chunks_exact(words)).zip(negative.chunks_exact(words))
+        {
+            let (mut more, mut less) = (0u32, 0u32);
+            for ((&h, &p), &m) in code.iter().zip(positive).zip(negative) {
+                more += (h & p).count_ones();
+                less += (h & m).count_ones();
+            }
+            *out = more as i32 - less as i32;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        #[test]
+        fn equals_the_plain_integers(samples in 1usize..140, features in 1usize..80, seed: u64) {
+            let on = |k: usize, j: usize| {
+                let p = (j % 5) as u64; // some features never on, some always
+                (seed ^ (k * 1009 + j) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31) % 4 < p
+            };
+            let per_feature = samples.div_ceil(64);
+            let mut by_feature = vec![0u64; features * per_feature];
+            let mut ones = vec![0u32; features];
+            for k in 0..samples {
+                for j in 0..features {
+                    by_feature[j * per_feature + k / 64] |= u64::from(on(k, j)) << (k % 64);
+                    ones[j] += u32::from(on(k, j));
+                }
+            }
+            let d = |i: usize, j: usize| -> i64 {
+                let both = (0..samples).filter(|&k| on(k, i) && on(k, j)).count() as i64;
+                if i == j { 0 } else { samples as i64 * both - i64::from(ones[i]) * i64::from(ones[j]) }
+            };
+            let sum: i64 = (0..features).flat_map(|i| (0..features).map(move |j| (i, j))).map(|(i, j)| d(i, j).abs()).sum();
+            for isa in Isa::available() {
+                let got = covariance(isa, &by_feature, per_feature, &ones, samples);
+                prop_assert_eq!(got.absolute_sum, i128::from(sum));
+                for k in [0, samples - 1] {
+                    let mut code = vec![0u64; features.div_ceil(64)];
+                    (0..features).for_each(|j| code[j / 64] |= u64::from(on(k, j)) << (j % 64));
+                    let mut counts = vec![0i32; features];
+                    signed_counts(isa, &got, &code, &mut counts);
+                    for (j, &count) in counts.iter().enumerate() {
+                        let want: i64 = (0..features).filter(|&i| on(k, i)).map(|i| d(i, j).signum()).sum();
+                        prop_assert_eq!(i64::from(count), want);
+                    }
+                }
+            }
+        }
+    }
+}

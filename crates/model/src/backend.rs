@@ -1,0 +1,94 @@
+use crate::{Adam, Architecture, Batch, Moments, Objective, Parameters, StepStats};
+use bae_codes::BitMatrix;
+use ndarray::{Array2, ArrayView2};
+
+/// What can go wrong in a step.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// Widths do not agree.
+    #[error("{what} has width {got}, the model takes {expected}")]
+    Shape {
+        /// Which input.
+        what: &'static str,
+        /// Width of the model.
+        expected: usize,
+        /// Width given.
+        got: usize,
+    },
+    /// A pre-activation is NaN: the weights or the row are not finite.
+    #[error(
+        "row {row} of the batch gives a pre-activation of feature {feature} that is not a number: the weights have diverged or the row is not finite"
+    )]
+    NotFinite {
+        /// Row of the batch, from 0.
+        row: usize,
+        /// Feature, from 0.
+        feature: usize,
+    },
+}
+
+/// Everything one step computes, in f64, for tests and for looking into.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// Pre-activations, `[n, d_sae]`.
+    pub z: Array2<f64>,
+    /// Codes, `[n, d_sae]`: 0 and 1 where they are bits.
+    pub h: Array2<f64>,
+    /// Outputs, `[n, d_out]`.
+    pub y: Array2<f64>,
+    /// Gradient of the loss by the outputs, `[n, d_out]`.
+    pub grad_y: Array2<f64>,
+    /// Gradient by the codes, before the estimator, `[n, d_sae]`.
+    pub grad_h: Array2<f64>,
+    /// Gradient by the pre-activations, `[n, d_sae]`.
+    pub grad_z: Array2<f64>,
+    /// Gradient by the parameters.
+    pub gradient: Parameters<f64>,
+    /// The losses.
+    pub stats: StepStats,
+}
+
+/// An engine that holds the parameters of one model and trains or applies them.
+pub trait Backend: Send {
+    /// One training step: forward, backward, Adam. The statistics are those before the update.
+    ///
+    /// # Errors
+    /// [`ModelError`]; the parameters are then as before.
+    fn step(
+        &mut self,
+        architecture: &Architecture,
+        objective: &Objective,
+        adam: &Adam,
+        batch: Batch,
+    ) -> Result<StepStats, ModelError>;
+
+    /// Forward and backward without an update, with everything in between.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    fn trace(
+        &mut self,
+        architecture: &Architecture,
+        objective: &Objective,
+        batch: Batch,
+    ) -> Result<Trace, ModelError>;
+
+    /// Codes of hidden states `[n, d_in]`, of a model whose codes are bits.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    fn encode(&self, architecture: &Architecture, x: ArrayView2<f32>) -> Result<BitMatrix, ModelError>;
+
+    /// Outputs `[n, d_out]` of codes.
+    ///
+    /// # Errors
+    /// [`ModelError::Shape`].
+    fn decode(&self, architecture: &Architecture, codes: &BitMatrix) -> Result<Array2<f32>, ModelError>;
+
+    /// A copy of the parameters.
+    fn parameters(&self) -> Parameters;
+
+    /// A copy of the optimiser's moments.
+    fn moments(&self) -> Moments;
+}

@@ -1,0 +1,22 @@
+//! The autoencoder itself: parameters, binarization and its gradient estimators, objective, optimiser, and the
+//! engines that run a training step.
+//!
+//! [`reference`] is the step in plain f64 loops, the oracle of every test; [`Cpu`] is the fast one. Both implement
+//! [`Backend`], and so does every further engine.
+
+mod activation;
+mod adam;
+mod backend;
+pub mod cpu;
+mod initial;
+mod objective;
+mod parameters;
+pub mod reference;
+
+pub use activation::{Activation, Estimator, OutputActivation};
+pub use adam::{Adam, Moments};
+pub use backend::{Backend, ModelError, Trace};
+pub use cpu::Cpu;
+pub use initial::Initial;
+pub use objective::{Architecture, Batch, Objective, StepStats, Target};
+pub use parameters::{Normalisation, Parameters, TENSORS};

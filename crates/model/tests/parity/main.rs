@@ -1,0 +1,110 @@
+//! The fixtures of `__test__/parity` (its README says what each means), against the f64 reference and the CPU.
+//!
+//! `BAE_PARITY_DIR` points at another folder with the same manifest.
+
+mod codes;
+mod fixture;
+mod interpretation;
+mod training;
+
+use fixture::{Case, cases};
+
+/// Runs every case of one kind and reports all that fail at once.
+fn every(kind: &str, check: impl Fn(&Case)) {
+    let cases = cases(kind);
+    assert!(!cases.is_empty(), "the manifest has no case of kind {kind}");
+    let failed: Vec<String> = cases
+        .iter()
+        .filter_map(|case| {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(case)));
+            let cause = outcome.err()?;
+            let message = cause.downcast_ref::<String>().cloned();
+            let message = message.or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string));
+            Some(format!("{}: {}", case.name(), message.unwrap_or_default()))
+        })
+        .collect();
+    println!("{kind}: {} of {} cases pass", cases.len() - failed.len(), cases.len());
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn parity_step_fn() {
+    every("step_fn", training::step_functions);
+}
+
+#[test]
+fn parity_bae_step() {
+    every("bae_step", training::one_step);
+}
+
+#[test]
+fn parity_sae_step() {
+    every("sae_step", training::one_step);
+}
+
+#[test]
+fn parity_bae_eval() {
+    every("bae_eval", training::validation);
+}
+
+#[test]
+fn parity_bae_train() {
+    every("bae_train", training::run);
+}
+
+#[test]
+fn parity_sae_train() {
+    every("sae_train", training::run);
+}
+
+#[test]
+fn parity_code_stats() {
+    every("code_stats", codes::statistics);
+}
+
+#[test]
+fn parity_compress() {
+    every("compress", codes::compress);
+}
+
+#[test]
+fn parity_synthetic() {
+    every("synthetic", codes::synthetic);
+}
+
+#[test]
+fn parity_burstiness() {
+    every("burstiness", interpretation::burstiness);
+}
+
+#[test]
+fn parity_rescale() {
+    every("rescale", interpretation::rescale);
+}
+
+/// Every kind of the manifest is checked somewhere: here, or where the name says.
+#[test]
+fn parity_kinds_are_all_known() {
+    let here = [
+        "step_fn",
+        "bae_step",
+        "sae_step",
+        "bae_eval",
+        "bae_train",
+        "sae_train",
+        "code_stats",
+        "compress",
+        "synthetic",
+        "burstiness",
+        "rescale",
+    ];
+    let elsewhere =
+        [("split", "crates/data"), ("comsem", "__test__"), ("locate", "__test__"), ("embclu", "__test__")];
+    for kind in fixture::kinds() {
+        let place = elsewhere.iter().find(|(name, _)| *name == kind).map(|(_, place)| *place);
+        assert!(here.contains(&kind.as_str()) || place.is_some(), "no test for kind {kind}");
+        if let Some(place) = place {
+            println!("{kind}: checked in {place}");
+        }
+    }
+}
