@@ -1,0 +1,157 @@
+/** The first event: what is about to be trained. */
+export interface StartEvent {
+  type: 'start'
+  /** Rows of hidden states: those trained on and those held out. */
+  rows: number
+  trainRows: number
+  validationRows: number
+  /** Values a row. */
+  dIn: number
+  /** Features. */
+  dSae: number
+  /** Steps that the whole training takes. */
+  steps: number
+  epochs: number
+  /** `cpu` or the name of a GPU. */
+  device: string
+  threads: number
+}
+
+/** After a step. Some are left out when JavaScript is busy. */
+export interface StepEvent {
+  type: 'step'
+  /** Steps done, of `steps`. */
+  step: number
+  steps: number
+  epoch: number
+  epochs: number
+  /** The objective on this batch: `mse` and the weighted penalties. */
+  loss: number
+  /** Mean squared error over all values of the batch, in squared units of the (normalised) input. */
+  mse: number
+  /** Sum over features of the marginal entropy within this batch, in bits. */
+  batchEntropyBits: number
+  /** Sum over pairs of features of the absolute covariance within this batch. */
+  covariance: number
+  learningRate: number
+  entropyWeight: number
+}
+
+/** At the end of an epoch: means over its batches. */
+export interface EpochEvent {
+  type: 'epoch'
+  epoch: number
+  epochs: number
+  /** Steps done. */
+  step: number
+  loss: number
+  mse: number
+  batchEntropyBits: number
+  covariance: number
+}
+
+/** Figures over all rows of a set, none of them an average over batches. Entropy is in bits. */
+export interface ValidationFigures {
+  mse: number
+  /** Share of the variance that the reconstruction explains. */
+  explainedVariance: number
+  /** Sum over features of the marginal entropy, in bits. */
+  entropyBits: number
+  /** Sum over pairs of features of the absolute covariance. */
+  covariance: number
+  /** Mean number of features that are on. */
+  l0: number
+  /** `l0 / dSae` */
+  density: number
+  /** Share of features that are never on. */
+  deadFraction: number
+  /** Share of features that are on in every row. */
+  alwaysOnFraction: number
+  /** Share of features that are on in more than half of the rows. */
+  denseFraction: number
+}
+
+/** The held-out rows, measured: once before the first step (`step` 0) and then after epochs. */
+export interface ValidationEvent extends ValidationFigures {
+  type: 'validation'
+  epoch: number
+  step: number
+  /** Whether no earlier validation was better. */
+  best: boolean
+}
+
+/** The last event of a cancelled run. */
+export interface CancelledEvent {
+  type: 'cancelled'
+  /** Steps done. */
+  steps: number
+  /** The folder that holds the best model so far, where `out` was given and there was one. */
+  model: string | null
+}
+
+/** What a training tells while it runs. */
+export type TrainEvent = StartEvent | StepEvent | EpochEvent | ValidationEvent | CancelledEvent
+
+/** How many step events are kept for iterators that come late or lag behind; the others are all kept. */
+const STEPS_KEPT = 4096
+
+/** @internal The events of a run, for any number of readers, each at its own place. */
+export class EventLog {
+  #entries: { number: number; event: TrainEvent }[] = []
+  #count = 0
+  #steps = 0
+  #ended = false
+  #waiting: (() => void)[] = []
+
+  get ended(): boolean {
+    return this.#ended
+  }
+
+  add(event: TrainEvent): void {
+    this.#entries.push({ number: ++this.#count, event })
+    if (event.type === 'step' && ++this.#steps > STEPS_KEPT) this.#forget(STEPS_KEPT / 2)
+    this.#wake()
+  }
+
+  end(): void {
+    this.#ended = true
+    this.#wake()
+  }
+
+  /** Whether a history event has been logged: busy listeners can make the addon drop some. */
+  has({ type, epoch, step }: EpochEvent | ValidationEvent): boolean {
+    return this.#entries.some(
+      ({ event }) => event.type === type && 'epoch' in event && event.epoch === epoch && event.step === step,
+    )
+  }
+
+  /** The first event past the one of that number; waits for it, undefined at the end. */
+  async next(number: number): Promise<{ number: number; event: TrainEvent } | undefined> {
+    for (;;) {
+      const entry = this.#after(number)
+      if (entry || this.#ended) return entry
+      await new Promise<void>(resolve => this.#waiting.push(resolve))
+    }
+  }
+
+  /** Numbers ascend, so the place is found by halving. */
+  #after(number: number) {
+    let [low, high] = [0, this.#entries.length]
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if ((this.#entries[middle]?.number ?? 0) > number) high = middle
+      else low = middle + 1
+    }
+    return this.#entries[low]
+  }
+
+  #forget(steps: number): void {
+    let left = steps
+    this.#entries = this.#entries.filter(({ event }) => event.type !== 'step' || left-- <= 0)
+    this.#steps -= steps
+  }
+
+  #wake(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve()
+  }
+}

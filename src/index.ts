@@ -1,0 +1,45 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+export {
+  BinaryCodes,
+  type EntropyReport,
+  type PackedCodes,
+  type SaveCodesOptions,
+} from './codes.js'
+export { BaeError, type BaeErrorCode } from './errors.js'
+export type {
+  CancelledEvent,
+  EpochEvent,
+  StartEvent,
+  StepEvent,
+  TrainEvent,
+  ValidationEvent,
+  ValidationFigures,
+} from './events.js'
+export { type Description, inspect } from './inspect.js'
+export type { CallOptions, RowsOptions, RowsProgress } from './job.js'
+export {
+  BinaryAutoencoder,
+  type Evaluation,
+  type InputOptions,
+  type Matrix,
+  type ModelConfig,
+} from './model.js'
+export type {
+  ArrowChunk,
+  ArrowStates,
+  FloatArray,
+  ShapedStates,
+  StatesInMemory,
+  StatesInput,
+  StatesOptions,
+  StatesPath,
+  TensorStates,
+} from './states.js'
+export {
+  type TrainOptions,
+  type TrainOutcome,
+  type TrainResult,
+  type TrainRun,
+  type TrainSettings,
+  train,
+} from './train.js'

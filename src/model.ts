@@ -1,0 +1,195 @@
+import { type BinaryCodes, type EntropyReport, nativeCodes, type PackedCodes, wrapCodes } from './codes.js'
+import { BaeError } from './errors.js'
+import { type CallOptions, type RowsOptions, runJob, taken, threadsOf } from './job.js'
+import native, { type Job, type Model, type States } from './native.js'
+import { type StatesInput, type StatesOptions, toStates } from './states.js'
+
+/** What `cfg.json` of a model holds. */
+export interface ModelConfig {
+  architecture: string
+  d_in: number
+  d_sae: number
+  dtype: string
+  metadata?: Record<string, unknown>
+  [setting: string]: unknown
+}
+
+/** How well a model makes hidden states again, and how sparse its codes are; over all rows. */
+export interface Evaluation extends Omit<EntropyReport, 'features'> {
+  /** Mean squared error of the reconstruction over all values, in squared units of the input. */
+  mse: number
+  /** `1 - fvu`: the share of the variance (about each column's mean) that the reconstruction explains. */
+  explainedVariance: number
+  /** Fraction of variance unexplained. */
+  fvu: number
+}
+
+/** A matrix of numbers, row after row. */
+export interface Matrix {
+  data: Float32Array
+  /** `[rows, columns]` */
+  shape: [rows: number, columns: number]
+}
+
+/** Options of the calls that take hidden states and a model. */
+export interface InputOptions extends RowsOptions, StatesOptions {}
+
+/** @internal Wraps a model that the addon made. */
+export let wrapModel: (model: Model) => BinaryAutoencoder
+
+/**
+ * A trained Binary Autoencoder: `h = [x W_enc + b_enc > 0]`, `x̂ = h W_dec + b_dec`. It takes hidden states as the
+ * language model gives them; centring and scaling are folded into the weights.
+ *
+ * Holds memory outside the JavaScript heap: call `dispose()`, or use `await using`, when done with it.
+ * Calls reject with a {@link BaeError}, or with the signal's reason where it was aborted.
+ */
+export class BinaryAutoencoder implements Disposable, AsyncDisposable {
+  static {
+    wrapModel = model => new BinaryAutoencoder(model)
+  }
+
+  /** Values of a hidden state. */
+  readonly dIn: number
+  /** Bits of a code. */
+  readonly dSae: number
+  /** The model's `cfg.json`. */
+  readonly config: Readonly<ModelConfig>
+  #native: Model | null
+
+  private constructor(model: Model) {
+    this.#native = model
+    this.dIn = model.dIn
+    this.dSae = model.dSae
+    this.config = JSON.parse(model.config) as ModelConfig
+  }
+
+  /**
+   * Loads a model from its folder (`sae_weights.safetensors` and `cfg.json`).
+   *
+   * @throws BaeError `IO`, `CORRUPT_FILE`, `UNSUPPORTED_FORMAT`, `SHAPE_MISMATCH`.
+   */
+  static async load(dir: string, { signal }: CallOptions = {}): Promise<BinaryAutoencoder> {
+    const { job } = await runJob(on => native.startLoad(dir, on), { signal })
+    return new BinaryAutoencoder(taken(job.takeModel(), 'model'))
+  }
+
+  /**
+   * Encodes hidden states `[rows, dIn]` to bits `[rows, dSae]`.
+   *
+   * @param x see {@link StatesInput} for what is accepted and what is copied; `dIn` defaults to the model's.
+   * @throws BaeError `SHAPE_MISMATCH`, `NOT_FINITE`, `INVALID_ARGUMENT` (no rows), `DISPOSED`; for files also `IO`,
+   *   `CORRUPT_FILE`, `UNSUPPORTED_FORMAT`.
+   */
+  async encode(x: StatesInput, options: InputOptions = {}): Promise<BinaryCodes> {
+    const { job } = await this.#over(x, options, native.startEncode)
+    return wrapCodes(taken(job.takeCodes(), 'codes'))
+  }
+
+  /**
+   * Encodes hidden states straight into a codes file: memory does not grow with the rows.
+   *
+   * @throws BaeError as {@link encode}, and `IO` where the file is there already and `overwrite` is not set.
+   */
+  async encodeToFile(
+    x: StatesInput,
+    path: string,
+    { overwrite = false, ...options }: InputOptions & { overwrite?: boolean | undefined } = {},
+  ): Promise<{ rows: number; dSae: number; out: string }> {
+    const { json } = await this.#over(x, options, (model, states, threads, on) =>
+      native.startEncodeFile(model, states, path, overwrite, threads, on),
+    )
+    return JSON.parse(json) as { rows: number; dSae: number; out: string }
+  }
+
+  /**
+   * Makes hidden states again from codes: a matrix `[rows, dIn]` in the units of the input.
+   *
+   * @param codes {@link BinaryCodes}, or any `{ bytes, rows, dSae }` (copied).
+   * @throws BaeError `SHAPE_MISMATCH` where `dSae` is not the model's, `DISPOSED`, `OUT_OF_MEMORY`.
+   */
+  async decode(codes: PackedCodes, { signal, threads, onProgress }: RowsOptions = {}): Promise<Matrix> {
+    const model = this.#live()
+    if (codes.dSae !== this.dSae) {
+      throw new BaeError(
+        'SHAPE_MISMATCH',
+        `the codes have ${codes.dSae} bits a row, the model has ${this.dSae} features`,
+      )
+    }
+    const count = threadsOf(threads)
+    const { codes: packed, owned } = nativeCodes(codes)
+    try {
+      const { job } = await runJob(on => native.startDecode(model, packed, count, on), {
+        signal,
+        progress: onProgress,
+      })
+      return { data: taken(job.takeValues(), 'values'), shape: [codes.rows, this.dIn] }
+    } finally {
+      if (owned) packed.dispose()
+    }
+  }
+
+  /** Entropy and sparsity of the codes of hidden states, counted over all rows without keeping the codes. */
+  async entropy(x: StatesInput, options: InputOptions = {}): Promise<EntropyReport> {
+    const { json } = await this.#over(x, options, native.startEntropy)
+    return JSON.parse(json) as EntropyReport
+  }
+
+  /** Reconstruction error and sparsity on hidden states, over all rows. */
+  async evaluate(x: StatesInput, options: InputOptions = {}): Promise<Evaluation> {
+    const { json } = await this.#over(x, options, native.startEvaluate)
+    return JSON.parse(json) as Evaluation
+  }
+
+  /**
+   * Saves the model as a folder in the layout that sparse-autoencoder tools read. It appears whole or not at all.
+   *
+   * @throws BaeError `IO`, also where the folder already holds a model and `overwrite` is not set.
+   */
+  async save(
+    dir: string,
+    { signal, overwrite = false }: CallOptions & { overwrite?: boolean | undefined } = {},
+  ): Promise<void> {
+    const model = this.#live()
+    await runJob(on => native.startSave(model, dir, overwrite, on), { signal })
+  }
+
+  /** Frees the native memory; using the model afterwards is an error of code `DISPOSED`. */
+  dispose(): void {
+    this.#native?.dispose()
+    this.#native = null
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.dispose()
+  }
+
+  #live(): Model {
+    if (this.#native) return this.#native
+    throw new BaeError('DISPOSED', 'this model was disposed of')
+  }
+
+  /** Runs one of the calls that take a model and hidden states. */
+  async #over(
+    x: StatesInput,
+    { signal, threads, onProgress, dIn = this.dIn }: InputOptions,
+    start: (
+      model: Model,
+      states: States,
+      threads: number,
+      on: Parameters<typeof native.startEncode>[3],
+    ) => Job,
+  ): Promise<{ job: Job; json: string }> {
+    this.#live()
+    signal?.throwIfAborted()
+    const count = threadsOf(threads)
+    const states = await toStates(x, { dIn, signal })
+    // looked up again: it may have been disposed of while the input was coming in
+    const model = this.#live()
+    return runJob(on => start(model, states, count, on), { signal, progress: onProgress })
+  }
+}

@@ -1,0 +1,355 @@
+import { fileURLToPath } from 'node:url'
+import { BaeError } from './errors.js'
+import { positiveInteger } from './job.js'
+import type { States, StatesPart } from './native.js'
+
+/** Typed arrays that hold hidden states. `Uint16Array` holds the bits of float16 or bfloat16: say which. */
+export type FloatArray = Float32Array | Float64Array | Uint16Array
+
+/** Numbers with their shape: `[rows, dIn]`, or `[dIn]` for a single row. */
+export interface ShapedStates {
+  readonly data: FloatArray | readonly number[]
+  readonly shape: readonly number[]
+  /** Needed for a `Uint16Array`; otherwise the array says it. */
+  readonly dtype?: 'float32' | 'float64' | 'float16' | 'bfloat16' | undefined
+}
+
+/** A tensor of onnxruntime or transformers.js: `dims` is `[rows, dIn]` or `[dIn]`, `type` `float32`, `float16` or `float64`. */
+export interface TensorStates {
+  readonly data: ArrayBufferView | readonly unknown[]
+  readonly dims: readonly number[]
+  readonly type: string
+}
+
+/** An Apache Arrow column (`Vector`) of FixedSizeList: one list is one row. Nulls are refused. */
+export interface ArrowStates {
+  readonly type: { readonly listSize: number }
+  readonly data: readonly ArrowChunk[]
+}
+
+/** One chunk of an {@link ArrowStates} column. */
+export interface ArrowChunk {
+  readonly length: number
+  readonly nullCount?: number
+  readonly children: readonly { readonly values: unknown; readonly nullCount?: number }[]
+}
+
+/** Rows of hidden states in memory. */
+export type StatesInMemory =
+  | ShapedStates
+  | TensorStates
+  | ArrowStates
+  | FloatArray
+  | readonly (readonly number[])[]
+  | readonly number[]
+
+/** Files: a path, a folder or a glob; `#name` at the end picks a tensor; a `file:` URL. */
+export type StatesPath = string | URL
+
+/**
+ * Hidden states, accepted by shape and not by class:
+ *
+ * | input | copied? |
+ * |---|---|
+ * | path, folder, glob, `file:` URL, or an array of them; `#tensor` at the end of a path picks a tensor | read by the addon |
+ * | `{ data, shape }`, `{ data, dims, type }` with Float32Array | no |
+ * | the same with Uint16Array and `float16` or `bfloat16`, or with Float16Array | no |
+ * | a typed array, with `dIn` in the options | no |
+ * | Arrow FixedSizeList column of float32 or float16 | no |
+ * | Float64Array (also in any of the above), `number[][]`, `number[]` | yes, to float32 |
+ * | (async) iterable of any of these, Node or web stream of objects | its items as above; they are not joined |
+ *
+ * In an iterable a typed array or `number[]` without `dIn` is one row. What is not copied must not be changed
+ * until the call has ended.
+ */
+export type StatesInput =
+  | StatesPath
+  | StatesInMemory
+  | Iterable<StatesPath | StatesInMemory>
+  | AsyncIterable<StatesPath | StatesInMemory>
+
+/** Options of the calls that take hidden states. */
+export interface StatesOptions {
+  /** Values a row of a bare typed array or `number[]`. Inputs that carry a shape do not need it. */
+  dIn?: number | undefined
+}
+
+type Part = Omit<StatesPart, 'name'>
+type Dtype = StatesPart['dtype']
+
+/** @internal Brings any input into the form that the addon takes. */
+export async function toStates(
+  input: StatesInput,
+  { dIn, signal }: StatesOptions & { signal?: AbortSignal | undefined },
+): Promise<States> {
+  if (dIn !== undefined) positiveInteger('dIn', dIn)
+  const gathered = new Gathered(dIn)
+  if (!isSeries(input)) gathered.add(input, 'data', false)
+  else {
+    let index = 0
+    for await (const item of abortable(input, signal)) gathered.add(item, `data[${index++}]`, true)
+  }
+  return gathered.states()
+}
+
+/** Paths and parts as they come in; a call takes one or the other. */
+class Gathered {
+  readonly #files: string[] = []
+  readonly #parts: StatesPart[] = []
+  readonly #dIn: number | undefined
+
+  constructor(dIn: number | undefined) {
+    this.#dIn = dIn
+  }
+
+  add(item: unknown, name: string, inSeries: boolean): void {
+    if (typeof item === 'string') this.#files.push(item)
+    else if (item instanceof URL) this.#files.push(fileURLToPath(item))
+    else {
+      const parts = partsOf(item, name, this.#dIn, inSeries)
+      for (const [index, part] of parts.entries()) {
+        this.#parts.push({ ...part, name: parts.length > 1 ? `${name}, chunk ${index}` : name })
+      }
+    }
+    if (this.#files.length && this.#parts.length) {
+      throw new BaeError('INVALID_ARGUMENT', `${name}: files and rows in memory cannot be mixed in one call`)
+    }
+  }
+
+  states(): States {
+    if (this.#files.length) return { files: this.#files }
+    if (this.#parts.length) return { parts: this.#parts }
+    throw new BaeError('INVALID_ARGUMENT', 'data: no hidden states in it')
+  }
+}
+
+/** Whether an input is a series of inputs rather than one of them. */
+function isSeries(input: unknown): input is Iterable<unknown> | AsyncIterable<unknown> {
+  if (typeof input !== 'object' || input === null) return false
+  if (ArrayBuffer.isView(input) || isArrow(input) || 'shape' in input || 'dims' in input) return false
+  if (Array.isArray(input)) return !isNumeric(input[0]) && !Array.isArray(input[0])
+  return Symbol.asyncIterator in input || Symbol.iterator in input
+}
+
+/** Goes through a series; an abort ends the wait for an item that does not come. */
+async function* abortable(
+  series: Iterable<unknown> | AsyncIterable<unknown>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<unknown> {
+  signal?.throwIfAborted()
+  const iterator = Symbol.asyncIterator in series ? series[Symbol.asyncIterator]() : series[Symbol.iterator]()
+  let stop = () => {}
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(signal?.reason)
+  })
+  aborted.catch(() => {})
+  signal?.addEventListener('abort', stop, { once: true })
+  let exhausted = false
+  try {
+    for (;;) {
+      const next = await Promise.race([iterator.next(), aborted])
+      if (next.done) {
+        exhausted = true
+        return
+      }
+      yield await next.value
+    }
+  } finally {
+    signal?.removeEventListener('abort', stop)
+    // not awaited: a producer that hangs would hold the caller with it
+    if (!exhausted) Promise.resolve(iterator.return?.()).catch(() => {})
+  }
+}
+
+function partsOf(item: unknown, name: string, dIn: number | undefined, inSeries: boolean): Part[] {
+  if (ArrayBuffer.isView(item) || (Array.isArray(item) && isNumeric(item[0]))) {
+    return [bare(item, name, dIn, inSeries)]
+  }
+  if (Array.isArray(item)) return [nested(item, name)]
+  if (typeof item === 'object' && item !== null) {
+    if (isArrow(item)) return item.data.map(chunk => arrowPart(chunk, item, name))
+    if ('data' in item && 'dims' in item) {
+      const { data, dims, type } = item as TensorStates
+      if (typeof type === 'string') return [shaped(data, dims, type, name)]
+    }
+    if ('data' in item && 'shape' in item) {
+      const { data, shape, dtype } = item as ShapedStates
+      return [shaped(data, shape, dtype, name)]
+    }
+    if ('type' in item && 'data' in item && Array.isArray(item.data)) {
+      throw new BaeError(
+        'UNSUPPORTED_FORMAT',
+        `${name}: an Arrow column must be a FixedSizeList of float16, float32 or float64`,
+      )
+    }
+  }
+  throw new BaeError(
+    'INVALID_ARGUMENT',
+    `${name}: ${describe(item)} holds no hidden states; expected { data, shape }, { data, dims, type }, a typed array ` +
+      'with dIn, number[][], an Arrow FixedSizeList column, a path, or an iterable of these',
+  )
+}
+
+/** Numbers without a shape: rows of `dIn`, or one row where they stand in a series. */
+function bare(
+  item: ArrayBufferView | readonly unknown[],
+  name: string,
+  dIn: number | undefined,
+  inSeries: boolean,
+): Part {
+  const part = floats(item, undefined, name)
+  const { length } = part.values
+  if (length === 0) throw empty(name, 'it has no values')
+  const columns = dIn ?? (inSeries ? length : undefined)
+  if (columns === undefined) {
+    throw new BaeError(
+      'INVALID_ARGUMENT',
+      `${name}: ${describe(item)} does not say how long a row is; pass { dIn } or { data, shape }`,
+    )
+  }
+  if (length % columns !== 0) {
+    throw new BaeError(
+      'SHAPE_MISMATCH',
+      `${name}: ${length} values are no whole number of rows of ${columns}`,
+    )
+  }
+  return { ...part, dIn: columns }
+}
+
+function shaped(data: unknown, shape: unknown, dtype: string | undefined, name: string): Part {
+  if (!Array.isArray(shape) || !shape.every(size => Number.isSafeInteger(size) && size >= 0)) {
+    throw new BaeError('INVALID_ARGUMENT', `${name}: its shape must be an array of whole numbers`)
+  }
+  const text = `[${shape.join(', ')}]`
+  if (shape.length !== 1 && shape.length !== 2) {
+    throw new BaeError(
+      'SHAPE_MISMATCH',
+      `${name}: shape ${text} has rank ${shape.length}; expected [rows, dIn], or [dIn] for one row`,
+    )
+  }
+  const size = shape.reduce((product, each) => product * each, 1)
+  if (size === 0) throw empty(name, `its shape is ${text}`)
+  const part = floats(data, dtype, name)
+  if (part.values.length !== size) {
+    throw new BaeError(
+      'SHAPE_MISMATCH',
+      `${name}: shape ${text} needs ${size} values, the data has ${part.values.length}`,
+    )
+  }
+  return { ...part, dIn: shape.at(-1) as number }
+}
+
+function nested(rows: readonly unknown[], name: string): Part {
+  const first = rows[0] as readonly unknown[]
+  const columns = first.length
+  if (columns === 0) throw empty(name, 'row 0 has no values')
+  const values = new Float32Array(rows.length * columns)
+  for (const [index, row] of rows.entries()) {
+    const where = `${name}, row ${index}`
+    if (!Array.isArray(row)) {
+      throw new BaeError('INVALID_ARGUMENT', `${where}: expected an array of numbers, not ${describe(row)}`)
+    }
+    if (row.length !== columns) {
+      throw new BaeError('SHAPE_MISMATCH', `${where} has ${row.length} values, row 0 has ${columns}`)
+    }
+    if (Array.isArray(row[0])) {
+      throw new BaeError('SHAPE_MISMATCH', `${where} is an array of arrays; expected rows of numbers`)
+    }
+    copyNumbers(row, values, index * columns, where)
+  }
+  return { values, dtype: 'float32', dIn: columns }
+}
+
+function arrowPart(chunk: ArrowChunk, column: ArrowStates, name: string): Part {
+  const child = chunk.children[0]
+  if ((chunk.nullCount ?? 0) > 0 || (child?.nullCount ?? 0) > 0) {
+    throw new BaeError('INVALID_ARGUMENT', `${name}: the Arrow column holds nulls; drop or fill them first`)
+  }
+  const dIn = column.type.listSize
+  if (chunk.length === 0 || dIn === 0) throw empty(name, 'the Arrow column has no values')
+  const values = child?.values
+  // Arrow keeps float16 as its bits
+  const { values: all, dtype } = floats(values, tag(values) === 'Uint16Array' ? 'float16' : undefined, name)
+  return { values: all.subarray(0, chunk.length * dIn), dtype, dIn }
+}
+
+/** Numbers as the addon takes them; copied only where the type must change. */
+function floats(data: unknown, dtype: string | undefined, name: string): Pick<Part, 'values' | 'dtype'> {
+  const kind = tag(data)
+  const as = (natural: string) => {
+    if (dtype === undefined || dtype === natural) return
+    throw new BaeError('UNSUPPORTED_FORMAT', `${name}: a ${kind} cannot hold ${dtype}`)
+  }
+  switch (kind) {
+    case 'Float32Array':
+      as('float32')
+      return { values: data as Float32Array, dtype: 'float32' }
+    case 'Float64Array':
+      as('float64')
+      return { values: new Float32Array(data as Float64Array), dtype: 'float32' }
+    case 'Float16Array': {
+      as('float16')
+      const { buffer, byteOffset, byteLength } = data as ArrayBufferView
+      return { values: new Uint16Array(buffer as ArrayBuffer, byteOffset, byteLength / 2), dtype: 'float16' }
+    }
+    case 'Uint16Array':
+      if (dtype === 'float16' || dtype === 'bfloat16') {
+        return { values: data as Uint16Array, dtype: dtype as Dtype }
+      }
+      if (dtype !== undefined) as('float16')
+      throw new BaeError(
+        'INVALID_ARGUMENT',
+        `${name}: a Uint16Array needs { data, shape, dtype: 'float16' } or 'bfloat16', to say what its bits mean`,
+      )
+    case 'Array': {
+      if (dtype !== undefined && dtype !== 'float32' && dtype !== 'float64') as('float32')
+      const numbers = data as readonly unknown[]
+      const values = new Float32Array(numbers.length)
+      copyNumbers(numbers, values, 0, name)
+      return { values, dtype: 'float32' }
+    }
+    default:
+      throw new BaeError(
+        'UNSUPPORTED_FORMAT',
+        `${name}: ${describe(data)} cannot be read as hidden states; expected float16, bfloat16, float32 or float64`,
+      )
+  }
+}
+
+function copyNumbers(from: readonly unknown[], to: Float32Array, offset: number, where: string): void {
+  for (let i = 0; i < from.length; i++) {
+    const value = from[i]
+    if (typeof value !== 'number') {
+      throw new BaeError(
+        typeof value === 'bigint' ? 'UNSUPPORTED_FORMAT' : 'INVALID_ARGUMENT',
+        `${where}, column ${i}: expected a number, not ${describe(value)}`,
+      )
+    }
+    to[offset + i] = value
+  }
+}
+
+const empty = (name: string, why: string) =>
+  new BaeError('INVALID_ARGUMENT', `${name}: no hidden states in it, ${why}`)
+
+const isNumeric = (value: unknown) => typeof value === 'number' || typeof value === 'bigint'
+
+function isArrow(item: object): item is ArrowStates {
+  const { type, data } = item as { type?: unknown; data?: unknown }
+  return (
+    typeof type === 'object' &&
+    type !== null &&
+    typeof (type as { listSize?: unknown }).listSize === 'number' &&
+    Array.isArray(data)
+  )
+}
+
+/** The name of a built-in class, whichever realm the value is from. */
+const tag = (value: unknown) => Object.prototype.toString.call(value).slice(8, -1)
+
+function describe(value: unknown): string {
+  if (value === null || value === undefined) return String(value)
+  if (typeof value !== 'object') return `a ${typeof value}`
+  const name = Object.getPrototypeOf(value)?.constructor?.name ?? 'object'
+  return `${/^[AEIOU]/i.test(name) ? 'an' : 'a'} ${name}`
+}

@@ -1,0 +1,201 @@
+import { abortError, BaeError } from './errors.js'
+import {
+  type CancelledEvent,
+  type EpochEvent,
+  EventLog,
+  type TrainEvent,
+  type ValidationEvent,
+  type ValidationFigures,
+} from './events.js'
+import { type CallOptions, runJob, taken, tell } from './job.js'
+import { type BinaryAutoencoder, wrapModel } from './model.js'
+import native from './native.js'
+import { type StatesInput, type StatesOptions, toStates } from './states.js'
+
+/** How a model is trained. Names not listed here are refused. What is left out is decided by the preset. */
+export interface TrainSettings {
+  /** `default`: the recipe that docs/training.md justifies; `reference`: the published one on raw input. */
+  preset?: 'default' | 'reference' | undefined
+  /** Features as a multiple of the values a row. Default 4. Not together with `dSae`. */
+  expansion?: number | undefined
+  /** Features. Not together with `expansion`. */
+  dSae?: number | undefined
+  /** What stands for the derivative of the step function. */
+  estimator?: 'identity' | 'sigmoid' | 'rectangle' | 'reference-sigmoid' | 'squarewave' | undefined
+  /** Width of the `sigmoid` and `rectangle` estimators, in units of the pre-activation. */
+  gradientWidth?: number | undefined
+  /** Passes over the training rows. Not together with `steps`. */
+  epochs?: number | undefined
+  /** Batches to train on. Not together with `epochs`. */
+  steps?: number | undefined
+  /** Rows a step. Default 512. */
+  batchSize?: number | undefined
+  /** Peak step size of Adam. */
+  learningRate?: number | undefined
+  /** Weight of the marginal entropy: what a bit costs, in units of the (normalised) squared error. */
+  entropyWeight?: number | undefined
+  /** Weight of the absolute covariance between features. */
+  covarianceWeight?: number | undefined
+  /** Epoch from which the entropy weight counts. */
+  entropyStartEpoch?: number | undefined
+  /** Share of the rows that is held out to be validated on, in [0, 1). Default 0.2. */
+  validationFraction?: number | undefined
+  /** Whether rows are shuffled, by `seed`. Default true. */
+  shuffle?: boolean | undefined
+  /** `default` centres and scales the input by the training rows and folds that into the weights; `none` does not. */
+  normalize?: 'default' | 'none' | undefined
+  /** Whole number that decides initialisation, split and shuffling: same seed, same bits. */
+  seed?: number | undefined
+  /** Where to train. Default `auto`. */
+  device?: 'auto' | 'cpu' | 'gpu' | undefined
+  /** CPU threads; by default all there are. The result does not depend on it. */
+  threads?: number | undefined
+  /** Folder to save the model to; a cancelled run leaves its best model so far there. */
+  out?: string | undefined
+  /** Replace a model that `out` already holds. Default false. */
+  overwrite?: boolean | undefined
+}
+
+/** Options of {@link train}. */
+export interface TrainOptions extends TrainSettings, StatesOptions, CallOptions {
+  /** Called with every event. What it throws is ignored. */
+  onEvent?: ((event: TrainEvent) => void) | undefined
+}
+
+/** The figures of a finished training. */
+export interface TrainResult {
+  /** The folder the model was saved to, where `out` was given. */
+  model: string | null
+  device: string
+  threads: number
+  steps: number
+  epochs: number
+  seconds: number
+  /** Over all training rows. */
+  train: { loss: number; mse: number; entropyBits: number; covariance: number }
+  /** Over all held-out rows; null where none were held out. */
+  validation: ValidationFigures | null
+  /** The same before the first step. */
+  before: ValidationFigures | null
+}
+
+/** What a {@link TrainRun} resolves to. */
+export interface TrainOutcome {
+  model: BinaryAutoencoder
+  /** The epoch and validation events, in order. */
+  history: (EpochEvent | ValidationEvent)[]
+  result: TrainResult
+}
+
+/**
+ * Trains a Binary Autoencoder on hidden states. Starts at once, on threads of its own; never throws synchronously.
+ *
+ * ```ts
+ * const run = train('states/*.safetensors', { epochs: 20, signal })
+ * for await (const event of run) if (event.type === 'validation') console.log(event.explainedVariance)
+ * const { model, result } = await run
+ * ```
+ *
+ * @param data see {@link StatesInput} for what is accepted and what is copied.
+ * @returns a run that can be awaited, iterated, or both. It rejects with a {@link BaeError}
+ *   (`INVALID_ARGUMENT`, `SHAPE_MISMATCH`, `NOT_FINITE`, `UNSUPPORTED_FORMAT`, `CORRUPT_FILE`, `IO`, `OUT_OF_MEMORY`,
+ *   `DEVICE_UNAVAILABLE`, `DEVICE_LOST`), or with the signal's reason where it was aborted.
+ */
+export function train(data: StatesInput, options: TrainOptions = {}): TrainRun {
+  return new TrainRun(data, options)
+}
+
+/**
+ * A training under way: await it for its outcome, iterate it for its events.
+ *
+ * Every iterator sees the events from the first on, however late it starts; of the step events only the last few
+ * thousand are kept. Leaving an iteration early cancels the run, and so does the end of an `await using` block.
+ * A failure that nobody awaits does not end the process.
+ */
+export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainEvent>, AsyncDisposable {
+  readonly #log = new EventLog()
+  readonly #cancel = new AbortController()
+  readonly #outcome: Promise<TrainOutcome>
+
+  /** @internal */
+  constructor(data: StatesInput, options: TrainOptions) {
+    this.#outcome = this.#run(data, options).finally(() => this.#log.end())
+    this.#outcome.catch(() => {})
+  }
+
+  /** Ends the run early; it then rejects with an `AbortError`. Does nothing when it has ended. */
+  cancel(): void {
+    this.#cancel.abort(abortError('the training was cancelled'))
+  }
+
+  // biome-ignore lint/suspicious/noThenProperty: it is there to be awaited
+  then<A = TrainOutcome, B = never>(
+    fulfilled?: ((outcome: TrainOutcome) => A | PromiseLike<A>) | null,
+    rejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    return this.#outcome.then(fulfilled, rejected)
+  }
+
+  catch<B = never>(rejected?: ((reason: unknown) => B | PromiseLike<B>) | null): Promise<TrainOutcome | B> {
+    return this.#outcome.catch(rejected)
+  }
+
+  finally(settled?: (() => void) | null): Promise<TrainOutcome> {
+    return this.#outcome.finally(settled)
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<TrainEvent, void, void> {
+    try {
+      for (let number = 0; ; ) {
+        const entry = await this.#log.next(number)
+        if (!entry) break
+        number = entry.number
+        yield entry.event
+      }
+      await this.#outcome
+    } finally {
+      if (!this.#log.ended) this.cancel()
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.cancel()
+    await this.#outcome.catch(() => {})
+  }
+
+  async #run(
+    data: StatesInput,
+    { signal: given, dIn, onEvent, ...settings }: TrainOptions,
+  ): Promise<TrainOutcome> {
+    const signal = given ? AbortSignal.any([given, this.#cancel.signal]) : this.#cancel.signal
+    signal.throwIfAborted()
+    const json = settingsJson(settings)
+    const states = await toStates(data, { dIn, signal })
+    const say = (event: TrainEvent) => {
+      this.#log.add(event)
+      tell(onEvent, event)
+    }
+    const { job, json: done } = await runJob(on => native.startTrain(states, json, on), {
+      signal,
+      progress: say,
+      cancelled: text => say({ type: 'cancelled', ...(JSON.parse(text) as Omit<CancelledEvent, 'type'>) }),
+    })
+    const { history, ...result } = JSON.parse(done) as TrainResult & Pick<TrainOutcome, 'history'>
+    for (const event of history) if (!this.#log.has(event)) say(event)
+    return { model: wrapModel(taken(job.takeModel(), 'model')), history, result }
+  }
+}
+
+/** The settings as the addon takes them. It judges names and values; here only what JSON would silently change. */
+function settingsJson(settings: TrainSettings): string {
+  for (const [name, value] of Object.entries(settings)) {
+    if (typeof value === 'number' ? Number.isFinite(value) : /string|boolean|undefined/.test(typeof value))
+      continue
+    const shown = typeof value === 'number' ? String(value) : `of type ${typeof value}`
+    throw new BaeError(
+      'INVALID_ARGUMENT',
+      `${name} must be a finite number, a string or a boolean, not ${shown}`,
+    )
+  }
+  return JSON.stringify(settings)
+}
