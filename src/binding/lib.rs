@@ -1,1 +1,9 @@
-//! Binding.
+//! The Rust side of the Node binding: converts, guards, delegates. Nothing is computed here.
+
+mod codes;
+mod error;
+mod inspect;
+mod job;
+mod model;
+mod states;
+mod train;

@@ -45,6 +45,39 @@ pub fn covariance(
     Covariance { absolute_sum, positive, negative, words }
 }
 
+/// Σ_{i ≠ j} |D_ij| alone, without the signs: no memory for pairs. Arguments as for [`covariance`].
+///
+/// # Panics
+/// As [`covariance`].
+pub fn absolute_sum(
+    isa: Isa,
+    by_feature: &[u64],
+    words_per_feature: usize,
+    ones: &[u32],
+    samples: usize,
+) -> i128 {
+    assert_eq!(by_feature.len(), ones.len() * words_per_feature, "words of all features");
+    assert!(samples < 1 << 31, "{samples} samples");
+    let below = |j: usize| i128::from(sum_below(isa, by_feature, words_per_feature, ones, samples as i64, j));
+    2 * (0..ones.len()).into_par_iter().map(below).sum::<i128>()
+}
+
+crate::isa::per_isa! {
+    fn sum_below(by_feature: &[u64], per_feature: usize, ones: &[u32], n: i64, j: usize) -> i64 {
+        let mine = &by_feature[j * per_feature..(j + 1) * per_feature];
+        let s_j = i64::from(ones[j]);
+        let mut sum = 0;
+        for (other, &s_i) in by_feature.chunks_exact(per_feature.max(1)).zip(ones).take(j) {
+            let mut both = 0u32;
+            for (a, b) in mine.iter().zip(other) {
+                both += (a & b).count_ones();
+            }
+            sum += (n * i64::from(both) - s_j * i64::from(s_i)).abs();
+        }
+        sum
+    }
+}
+
 struct Planes<'a> {
     positive: &'a mut [u64],
     negative: &'a mut [u64],
@@ -124,6 +157,7 @@ mod tests {
             for isa in Isa::available() {
                 let got = covariance(isa, &by_feature, per_feature, &ones, samples);
                 prop_assert_eq!(got.absolute_sum, i128::from(sum));
+                prop_assert_eq!(absolute_sum(isa, &by_feature, per_feature, &ones, samples), i128::from(sum));
                 for k in [0, samples - 1] {
                     let mut code = vec![0u64; features.div_ceil(64)];
                     (0..features).for_each(|j| code[j / 64] |= u64::from(on(k, j)) << (j % 64));

@@ -11,12 +11,14 @@ use bae_codes::BitMatrix;
 use bae_kernels::{Isa, adam, product, rows};
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 /// A model on the CPU. Same parameters and data give the same bits with any number of threads.
 pub struct Cpu {
-    parameters: Parameters,
-    moments: Moments,
+    parameters: Arc<Parameters>,
+    /// Made by the first step: a model that only encodes needs none.
+    moments: Option<Moments>,
     threads: Arc<rayon::ThreadPool>,
     isa: Isa,
 }
@@ -43,20 +45,30 @@ pub fn thread_count(threads: usize) -> usize {
     if threads > 0 { threads } else { std::thread::available_parallelism().map_or(1, |n| n.get()) }
 }
 
+/// The pool of so many threads, shared by all models of the process.
+fn pool(threads: usize) -> Arc<rayon::ThreadPool> {
+    static POOLS: Mutex<BTreeMap<usize, Arc<rayon::ThreadPool>>> = Mutex::new(BTreeMap::new());
+    let count = thread_count(threads);
+    let mut pools = POOLS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let start =
+        || rayon::ThreadPoolBuilder::new().num_threads(count).thread_name(|at| format!("bae-{at}")).build();
+    pools.entry(count).or_insert_with(|| Arc::new(start().expect("the system starts threads"))).clone()
+}
+
 impl Cpu {
     /// A model with these parameters and no steps taken; `threads` 0 takes what the machine offers.
     pub fn new(parameters: Parameters, threads: usize) -> Self {
-        let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(thread_count(threads))
-            .thread_name(|at| format!("bae-{at}"))
-            .build()
-            .expect("the system starts threads");
-        Self { moments: Moments::new(&parameters), parameters, threads: Arc::new(threads), isa: Isa::best() }
+        Self { parameters: Arc::new(parameters), moments: None, threads: pool(threads), isa: Isa::best() }
     }
 
     /// The same engine (threads, instruction set) for other parameters.
     pub fn with_parameters(&self, parameters: Parameters) -> Self {
-        Self { moments: Moments::new(&parameters), parameters, threads: self.threads.clone(), isa: self.isa }
+        Self { parameters: Arc::new(parameters), moments: None, threads: self.threads.clone(), isa: self.isa }
+    }
+
+    /// The same parameters, not copied, on so many threads.
+    pub fn with_threads(&self, threads: usize) -> Self {
+        Self { parameters: self.parameters.clone(), moments: None, threads: pool(threads), isa: self.isa }
     }
 
     /// The parameters, to read.
@@ -117,9 +129,10 @@ impl Cpu {
     }
 
     fn update(&mut self, adam: &Adam, gradient: &Parameters) {
-        let numbers = self.moments.advance(adam);
-        let Moments { first, second, .. } = &mut self.moments;
-        let parameters = self.parameters.flat_mut().into_iter().zip(gradient.flat());
+        let moments = self.moments.get_or_insert_with(|| Moments::new(&self.parameters));
+        let numbers = moments.advance(adam);
+        let Moments { first, second, .. } = moments;
+        let parameters = Arc::make_mut(&mut self.parameters).flat_mut().into_iter().zip(gradient.flat());
         let isa = self.isa;
         self.threads.install(|| {
             for (((parameters, gradient), first), second) in
@@ -214,10 +227,10 @@ impl Backend for Cpu {
     }
 
     fn parameters(&self) -> Parameters {
-        self.parameters.clone()
+        (*self.parameters).clone()
     }
 
     fn moments(&self) -> Moments {
-        self.moments.clone()
+        self.moments.clone().unwrap_or_else(|| Moments::new(&self.parameters))
     }
 }

@@ -1,0 +1,37 @@
+use bae_data::DataError;
+use bae_model::ModelError;
+
+/// What can end a training run or an evaluation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// An option, or two that contradict each other.
+    #[error("{0}")]
+    Option(String),
+    /// The data, a model or an output.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A step.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A device that is not there.
+    #[error("{0}")]
+    Device(String),
+    /// The caller asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl TrainError {
+    /// The code of section 3 of the design.
+    pub fn code(&self) -> &'static str {
+        match self {
+            TrainError::Option(_) => "INVALID_ARGUMENT",
+            TrainError::Data(error) => error.code(),
+            TrainError::Model(ModelError::Shape { .. }) => "SHAPE_MISMATCH",
+            TrainError::Model(_) => "NOT_FINITE",
+            TrainError::Device(_) => "DEVICE_UNAVAILABLE",
+            TrainError::Cancelled => "CANCELLED",
+        }
+    }
+}

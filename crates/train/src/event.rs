@@ -1,0 +1,88 @@
+use crate::Evaluation;
+use serde::Serialize;
+
+/// What a training run tells while it goes on.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Event {
+    /// Once, before the first step.
+    Start {
+        /// Rows of the data.
+        rows: usize,
+        /// Rows trained on.
+        train_rows: usize,
+        /// Rows held out.
+        validation_rows: usize,
+        /// Width of a hidden state.
+        d_in: usize,
+        /// Features.
+        d_sae: usize,
+        /// Steps there will be.
+        steps: usize,
+        /// Epochs there will be, the last one perhaps cut short.
+        epochs: usize,
+        /// `cpu`.
+        device: &'static str,
+        /// Threads of the engine.
+        threads: usize,
+        /// Instruction set of the kernels.
+        simd: &'static str,
+    },
+    /// After a step; the loss is that of its batch, before the update, in the units of the training space.
+    Step {
+        /// Steps taken.
+        step: usize,
+        /// Steps there will be.
+        steps: usize,
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Epochs there will be.
+        epochs: usize,
+        /// mse + weights · penalties.
+        loss: f64,
+        /// Mean squared error.
+        mse: f64,
+        /// Σ_j H(p_j) over the batch, in bits.
+        batch_entropy_bits: f64,
+        /// Σ_{i≠j} |Cov_ij| over the batch.
+        covariance: f64,
+        /// Learning rate of the step.
+        learning_rate: f64,
+        /// Entropy weight of the step.
+        entropy_weight: f64,
+    },
+    /// After an epoch: means over its steps.
+    Epoch {
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Epochs there will be.
+        epochs: usize,
+        /// Steps taken.
+        step: usize,
+        /// Mean loss.
+        loss: f64,
+        /// Mean of the batches' mean squared errors.
+        mse: f64,
+        /// Mean of the batches' entropies, in bits.
+        batch_entropy_bits: f64,
+        /// Mean of the batches' covariances.
+        covariance: f64,
+    },
+    /// The held-out rows, measured by the model as it would be saved now.
+    Validation(Validation),
+}
+
+/// A measurement of the held-out rows.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Validation {
+    /// Epochs done.
+    pub epoch: usize,
+    /// Steps taken.
+    pub step: usize,
+    /// Whether this is the best model so far, by the objective at its final weights.
+    pub best: bool,
+    /// The figures.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+}

@@ -1,0 +1,366 @@
+use crate::{Device, Evaluation, Event, Plan, TrainError, TrainOptions, Validation, evaluate};
+use bae_data::{Dataset, check_output, training_rows};
+use bae_kernels::Isa;
+use bae_model::{
+    Backend, Batch, Cpu, Normalisation, Objective, Parameters, StepStats, Target, cpu::thread_count,
+};
+use ndarray::Array2;
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// What a run came to.
+pub struct Outcome {
+    /// The best model by the objective on the held-out rows (the last one if nothing is held out); it takes raw
+    /// hidden states.
+    pub model: Parameters,
+    /// How `model` does, and how the run went.
+    pub summary: Summary,
+    /// All epochs and validations, in order.
+    pub history: Vec<Event>,
+    /// Why the run ended early, if it did.
+    pub stopped: Option<Stopped>,
+    /// What was run.
+    pub plan: Plan,
+}
+
+/// Why a run ended before its last step. The best model up to there is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stopped {
+    /// The caller asked for it.
+    Cancelled,
+    /// The loss was not finite.
+    Diverged(String),
+}
+
+/// The figures at the end of a run.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// `cpu`.
+    pub device: &'static str,
+    /// Threads of the engine.
+    pub threads: usize,
+    /// Steps taken.
+    pub steps: usize,
+    /// Epochs begun.
+    pub epochs: usize,
+    /// Wall time of the run, in seconds.
+    pub seconds: f64,
+    /// The model on the rows it was trained on.
+    pub train: TrainFigures,
+    /// The model on the held-out rows, if any.
+    pub validation: Option<Evaluation>,
+    /// The untrained model on the same rows: what training started from.
+    pub before: Option<Evaluation>,
+    /// Steps after which the model that is kept was measured.
+    pub best_step: usize,
+}
+
+/// The model on the rows it was trained on.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrainFigures {
+    /// The objective at its final weights, in the units of the training space.
+    pub loss: f64,
+    /// As in [`Evaluation`].
+    pub mse: f64,
+    /// As in [`Evaluation`].
+    pub explained_variance: f64,
+    /// As in [`crate::Codes`].
+    pub entropy_bits: f64,
+    /// As in [`Evaluation`].
+    pub covariance: f64,
+}
+
+/// Trains a Binary Autoencoder on the rows of `data`.
+///
+/// Same data, options and seed give the same bits, whatever the threads. `cancel` is looked at before each step;
+/// `on_event` is called on this thread.
+///
+/// # Errors
+/// [`TrainError`]; a run that was cancelled or diverged after its first step is an [`Outcome`].
+pub fn train(
+    data: &Dataset,
+    options: &TrainOptions,
+    cancel: &AtomicBool,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Outcome, TrainError> {
+    let began = Instant::now();
+    if let Some(out) = &options.out {
+        check_output(out, options.overwrite)?;
+    }
+    if options.device == Device::Gpu {
+        return Err(TrainError::Device(
+            "device gpu: this build has no GPU engine; use --device cpu or auto".into(),
+        ));
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+    let (mut training, held_out) = split(data.rows(), options, &mut rng)?;
+    let plan = options.plan(data.d_in(), training.len())?;
+    let mut run = Run::start(data, &plan, &training, &held_out, options, &mut rng)?;
+    let mut history = vec![];
+    let start = Event::Start {
+        rows: data.rows(),
+        train_rows: training.len(),
+        validation_rows: held_out.len(),
+        d_in: data.d_in(),
+        d_sae: plan.d_sae,
+        steps: plan.steps,
+        epochs: plan.epochs(),
+        device: "cpu",
+        threads: thread_count(options.threads),
+        simd: Isa::best().name(),
+    };
+    on_event(&start);
+    let mut tell = |event: Event| {
+        on_event(&event);
+        if !matches!(event, Event::Step { .. }) {
+            history.push(event);
+        }
+    };
+
+    let before = run.validate(0)?;
+    let mut best = Best { model: run.folded(), step: 0, loss: f64::INFINITY, evaluation: before.clone() };
+    if let Some(evaluation) = &before {
+        tell(Event::Validation(Validation {
+            epoch: 0,
+            step: 0,
+            best: false,
+            evaluation: evaluation.clone(),
+        }));
+    }
+    let mut stopped = None;
+    let mut epochs_begun = 0;
+    'epochs: for epoch in 0..plan.epochs() {
+        if cancel.load(Ordering::Relaxed) {
+            stopped = Some(Stopped::Cancelled);
+            break;
+        }
+        epochs_begun = epoch + 1;
+        if options.shuffle {
+            training.shuffle(&mut rng);
+        }
+        let mut means = Means::default();
+        for rows in training.chunks(plan.batch_size).take(plan.steps - run.step) {
+            if cancel.load(Ordering::Relaxed) {
+                stopped = Some(Stopped::Cancelled);
+                break 'epochs;
+            }
+            let (stats, learning_rate, entropy_weight) = match run.learn(epoch, rows) {
+                Ok(learned) => learned,
+                Err(TrainError::Model(cause)) => {
+                    stopped = Some(Stopped::Diverged(cause.to_string()));
+                    break 'epochs;
+                }
+                Err(other) => return Err(other),
+            };
+            means.add(&stats);
+            tell(Event::Step {
+                step: run.step,
+                steps: plan.steps,
+                epoch: epoch + 1,
+                epochs: plan.epochs(),
+                loss: stats.loss,
+                mse: stats.mse,
+                batch_entropy_bits: stats.entropy_bits,
+                covariance: stats.covariance,
+                learning_rate,
+                entropy_weight,
+            });
+            if !stats.loss.is_finite() {
+                stopped = Some(Stopped::Diverged(cause_of(&stats, rows.len())));
+                break 'epochs;
+            }
+        }
+        tell(means.event(epoch + 1, &run));
+        if let Some(evaluation) = run.validate(epoch + 1)? {
+            let loss = run.objective_of(&evaluation);
+            let is_best = loss < best.loss;
+            if is_best {
+                best =
+                    Best { model: run.folded(), step: run.step, loss, evaluation: Some(evaluation.clone()) };
+            }
+            tell(Event::Validation(Validation {
+                epoch: epoch + 1,
+                step: run.step,
+                best: is_best,
+                evaluation,
+            }));
+        } else {
+            best = Best { model: run.folded(), step: run.step, loss: f64::INFINITY, evaluation: None };
+        }
+    }
+    if best.step == 0 && run.step > 0 && stopped == Some(Stopped::Cancelled) {
+        // cancelled within the first epoch: what was learnt so far is worth more than the start
+        best =
+            Best { model: run.folded(), step: run.step, loss: f64::INFINITY, evaluation: run.validate(1)? };
+    }
+    let summary = Summary {
+        device: "cpu",
+        threads: thread_count(options.threads),
+        steps: run.step,
+        epochs: epochs_begun,
+        seconds: began.elapsed().as_secs_f64(),
+        train: run.train_figures(&best.model, &training)?,
+        validation: best.evaluation,
+        before,
+        best_step: best.step,
+    };
+    Ok(Outcome { model: best.model, summary, history, stopped, plan })
+}
+
+/// Rows to train on and rows to hold out: at random, or in file order without shuffling or as published.
+fn split(
+    rows: usize,
+    options: &TrainOptions,
+    rng: &mut ChaCha8Rng,
+) -> Result<(Vec<usize>, Vec<usize>), TrainError> {
+    if rows < 2 {
+        return Err(TrainError::Option(format!(
+            "the data has {rows} row: entropy and covariance need at least 2 rows, a useful model thousands; give more data"
+        )));
+    }
+    if !(0.0..1.0).contains(&options.validation_fraction) {
+        return Err(TrainError::Option(format!(
+            "validationFraction is {}: it must be at least 0 and less than 1",
+            options.validation_fraction
+        )));
+    }
+    let mut order: Vec<usize> = (0..rows).collect();
+    if options.splits_at_random() {
+        order.shuffle(rng);
+    }
+    let held_out = order.split_off(training_rows(rows, options.validation_fraction));
+    if order.is_empty() {
+        return Err(TrainError::Option(format!(
+            "validationFraction {} of {rows} rows leaves none to train on; lower it or give more data",
+            options.validation_fraction
+        )));
+    }
+    Ok((order, held_out))
+}
+
+struct Best {
+    model: Parameters,
+    step: usize,
+    loss: f64,
+    evaluation: Option<Evaluation>,
+}
+
+/// A run in progress: the engine and what it reads.
+struct Run<'a> {
+    data: &'a Dataset,
+    plan: &'a Plan,
+    held_out: &'a [usize],
+    engine: Cpu,
+    normalisation: Normalisation,
+    step: usize,
+}
+
+impl<'a> Run<'a> {
+    fn start(
+        data: &'a Dataset,
+        plan: &'a Plan,
+        training: &[usize],
+        held_out: &'a [usize],
+        options: &TrainOptions,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Self, TrainError> {
+        let (normalisation, parameters) = plan.begin(data, training, rng)?;
+        Ok(Self {
+            data,
+            plan,
+            held_out,
+            engine: Cpu::new(parameters, options.threads),
+            normalisation,
+            step: 0,
+        })
+    }
+
+    /// One step on these rows: its statistics, learning rate and entropy weight.
+    fn learn(&mut self, epoch: usize, rows: &[usize]) -> Result<(StepStats, f64, f64), TrainError> {
+        let mut x = Array2::zeros((rows.len(), self.data.d_in()));
+        self.data.read_rows(rows, x.view_mut())?;
+        self.normalisation.apply(x.view_mut());
+        let adam = self.plan.adam(self.step);
+        let objective = self.plan.objective(epoch, self.step);
+        let batch = Batch { x: x.view(), target: Target::Input };
+        let stats = self.engine.step(&self.plan.architecture(), &objective, &adam, batch)?;
+        self.step += 1;
+        Ok((stats, adam.learning_rate, objective.entropy_weight))
+    }
+
+    /// The model as it would be saved now: it takes raw hidden states.
+    fn folded(&self) -> Parameters {
+        self.normalisation.fold(self.engine.view())
+    }
+
+    /// Measures the model as it would be saved now on the held-out rows.
+    fn validate(&self, _epoch: usize) -> Result<Option<Evaluation>, TrainError> {
+        if self.held_out.is_empty() {
+            return Ok(None);
+        }
+        let model = self.engine.with_parameters(self.folded());
+        evaluate(&model, &self.plan.architecture(), self.data, Some(self.held_out), |_| true).map(Some)
+    }
+
+    fn train_figures(&self, model: &Parameters, training: &[usize]) -> Result<TrainFigures, TrainError> {
+        let model = self.engine.with_parameters(model.clone());
+        let measured = evaluate(&model, &self.plan.architecture(), self.data, Some(training), |_| true)?;
+        Ok(TrainFigures {
+            loss: self.objective_of(&measured),
+            mse: measured.mse,
+            explained_variance: measured.explained_variance,
+            entropy_bits: measured.codes.entropy_bits,
+            covariance: measured.covariance,
+        })
+    }
+
+    /// The objective at its final weights, in the units of the training space.
+    fn objective_of(&self, evaluation: &Evaluation) -> f64 {
+        let Objective { entropy_weight, covariance_weight, .. } = self.plan.final_objective();
+        let scale = f64::from(self.normalisation.scale);
+        evaluation.mse / (scale * scale)
+            + entropy_weight * evaluation.codes.entropy_bits
+            + covariance_weight * evaluation.covariance
+    }
+}
+
+/// Why a loss is not finite, as far as a step shows it.
+fn cause_of(stats: &StepStats, rows: usize) -> String {
+    if rows == 1 && stats.covariance.is_nan() {
+        "the published objective is undefined for a batch of one row; choose another --batch-size".into()
+    } else {
+        format!("mse {}, entropy {} bits, covariance {}", stats.mse, stats.entropy_bits, stats.covariance)
+    }
+}
+
+#[derive(Default)]
+struct Means {
+    sums: [f64; 4],
+    steps: usize,
+}
+
+impl Means {
+    fn add(&mut self, stats: &StepStats) {
+        let values = [stats.loss, stats.mse, stats.entropy_bits, stats.covariance];
+        self.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        self.steps += 1;
+    }
+
+    fn event(&self, epoch: usize, run: &Run) -> Event {
+        let [loss, mse, batch_entropy_bits, covariance] = self.sums.map(|sum| sum / self.steps.max(1) as f64);
+        Event::Epoch {
+            epoch,
+            epochs: run.plan.epochs(),
+            step: run.step,
+            loss,
+            mse,
+            batch_entropy_bits,
+            covariance,
+        }
+    }
+}

@@ -1,0 +1,230 @@
+use crate::codes::Codes;
+use crate::error::Failure;
+use crate::job::{self, End, Events, Job};
+use crate::states::States;
+use bae_codes::BitMatrix;
+use bae_data::{CodesWriter, Dataset, load_model, save_model};
+use bae_model::{Architecture, Backend, Cpu, Estimator, Parameters};
+use bae_train::{Codes as CodeFigures, encode_chunks, evaluate};
+use napi::bindgen_prelude::*;
+use napi_derive::napi;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+/// A model in memory with the settings that `cfg.json` holds.
+pub struct Loaded {
+    cpu: Cpu,
+    architecture: Architecture,
+    config: Map<String, Value>,
+}
+
+impl Loaded {
+    /// A model on all threads of the machine.
+    pub fn new(parameters: Parameters, config: Map<String, Value>) -> Self {
+        // only the squarewave steps elsewhere than at 0; folders of other origin name no estimator
+        let named = config.get("training").and_then(|training| training.get("estimator"));
+        let estimator = named.and_then(|named| serde_json::from_value(named.clone()).ok());
+        let estimator = estimator.unwrap_or(Estimator::Identity);
+        Self { cpu: Cpu::new(parameters, 0), architecture: Architecture::binary(estimator), config }
+    }
+
+    fn cpu(&self, threads: u32) -> Cpu {
+        self.cpu.with_threads(threads as usize)
+    }
+
+    fn check(&self, data: &Dataset) -> std::result::Result<(), Failure> {
+        Ok(data.require_d_in(self.cpu.view().d_in(), "the model")?)
+    }
+}
+
+/// A trained Binary Autoencoder that takes raw hidden states.
+#[napi]
+pub struct Model {
+    loaded: Mutex<Option<Arc<Loaded>>>,
+}
+
+impl From<Arc<Loaded>> for Model {
+    fn from(loaded: Arc<Loaded>) -> Self {
+        Self { loaded: Mutex::new(Some(loaded)) }
+    }
+}
+
+impl Model {
+    fn get(&self) -> std::result::Result<Arc<Loaded>, Failure> {
+        let loaded = self.loaded.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        loaded.clone().ok_or_else(|| Failure::disposed("model"))
+    }
+}
+
+#[napi]
+impl Model {
+    /// Width of a hidden state.
+    #[napi(getter, catch_unwind)]
+    pub fn d_in(&self) -> Result<u32, &'static str> {
+        Ok(self.get()?.cpu.view().d_in() as u32)
+    }
+
+    /// Number of features.
+    #[napi(getter, catch_unwind)]
+    pub fn d_sae(&self) -> Result<u32, &'static str> {
+        Ok(self.get()?.cpu.view().d_sae() as u32)
+    }
+
+    /// The text of cfg.json.
+    #[napi(getter, catch_unwind)]
+    pub fn config(&self) -> Result<String, &'static str> {
+        Ok(Value::Object(self.get()?.config.clone()).to_string())
+    }
+
+    /// Frees the parameters once no running job needs them.
+    #[napi(catch_unwind)]
+    pub fn dispose(&self) {
+        self.loaded.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+    }
+}
+
+/// Reads a model folder.
+#[napi(catch_unwind)]
+pub fn start_load(
+    dir: String,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    job::start(on_event, move |context| {
+        let (parameters, config) = load_model(Path::new(&dir))?;
+        context.leave(|output| output.model = Some(Arc::new(Loaded::new(parameters, config))));
+        Ok(End::Done(json!({ "model": dir })))
+    })
+}
+
+/// Writes a model folder.
+#[napi(catch_unwind)]
+pub fn start_save(
+    model: &Model,
+    dir: String,
+    overwrite: bool,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    let model = model.get()?;
+    job::start(on_event, move |_| {
+        save_model(Path::new(&dir), model.cpu.view(), &model.config, overwrite)?;
+        Ok(End::Done(json!({ "model": dir })))
+    })
+}
+
+/// Encodes hidden states into codes in memory.
+#[napi(catch_unwind)]
+pub fn start_encode(
+    model: &Model,
+    states: States,
+    threads: u32,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    let model = model.get()?;
+    job::start(on_event, move |context| {
+        let data = states.open()?;
+        model.check(&data)?;
+        let mut all = BitMatrix::zeros(0, model.cpu.view().d_sae());
+        encode_chunks(&model.cpu(threads), &model.architecture, &data, None, |start, x, codes| {
+            all.append(&codes).expect("codes of one model");
+            Ok(context.rows(start + x.nrows(), data.rows()))
+        })?;
+        let rows = all.rows();
+        context.leave(|output| output.codes = Some(all));
+        Ok(End::Done(json!({ "rows": rows, "dSae": model.cpu.view().d_sae() })))
+    })
+}
+
+/// Encodes hidden states into a codes file, chunk by chunk.
+#[napi(catch_unwind)]
+pub fn start_encode_file(
+    model: &Model,
+    states: States,
+    out: String,
+    model_name: String,
+    overwrite: bool,
+    threads: u32,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    let model = model.get()?;
+    job::start(on_event, move |context| {
+        let data = states.open()?;
+        model.check(&data)?;
+        let d_sae = model.cpu.view().d_sae();
+        let mut file = CodesWriter::create(Path::new(&out), d_sae, data.rows(), &model_name, overwrite)?;
+        encode_chunks(&model.cpu(threads), &model.architecture, &data, None, |start, x, codes| {
+            file.append(&codes)?;
+            Ok(context.rows(start + x.nrows(), data.rows()))
+        })?;
+        file.finish()?;
+        Ok(End::Done(json!({ "rows": data.rows(), "dSae": d_sae, "out": out })))
+    })
+}
+
+/// Reconstructs hidden states from codes.
+#[napi(catch_unwind)]
+pub fn start_decode(
+    model: &Model,
+    codes: &Codes,
+    threads: u32,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    let (model, codes) = (model.get()?, codes.get()?);
+    job::start(on_event, move |context| {
+        let decoded =
+            model.cpu(threads).decode(&model.architecture, &codes).map_err(bae_train::TrainError::from)?;
+        let rows = decoded.nrows();
+        context.leave(|output| output.values = Some(decoded.into_raw_vec_and_offset().0));
+        Ok(End::Done(json!({ "rows": rows, "dIn": model.cpu.view().d_in() })))
+    })
+}
+
+/// Measures reconstruction and codes over all rows.
+#[napi(catch_unwind)]
+pub fn start_evaluate(
+    model: &Model,
+    states: States,
+    threads: u32,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    let model = model.get()?;
+    job::start(on_event, move |context| {
+        let data = states.open()?;
+        model.check(&data)?;
+        let measured = evaluate(&model.cpu(threads), &model.architecture, &data, None, |rows| {
+            context.rows(rows, data.rows())
+        })?;
+        Ok(End::Done(serde_json::to_value(measured).expect("plain numbers")))
+    })
+}
+
+/// Counts the codes of all rows.
+#[napi(catch_unwind)]
+pub fn start_entropy(
+    model: &Model,
+    states: States,
+    threads: u32,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    let model = model.get()?;
+    job::start(on_event, move |context| {
+        let data = states.open()?;
+        model.check(&data)?;
+        let mut statistics = bae_codes::Statistics::new(model.cpu.view().d_sae());
+        encode_chunks(&model.cpu(threads), &model.architecture, &data, None, |start, x, codes| {
+            statistics.add(&codes).expect("codes of one model");
+            Ok(context.rows(start + x.nrows(), data.rows()))
+        })?;
+        Ok(End::Done(figures(&statistics)))
+    })
+}
+
+/// Rows, features and what was counted, as `entropy` reports it.
+pub fn figures(statistics: &bae_codes::Statistics) -> Value {
+    let mut figures = json!({ "rows": statistics.rows(), "features": statistics.features() });
+    let counted = serde_json::to_value(CodeFigures::from(statistics)).expect("plain numbers");
+    if let (Value::Object(figures), Value::Object(counted)) = (&mut figures, counted) {
+        figures.extend(counted);
+    }
+    figures
+}
