@@ -15,6 +15,8 @@ export interface StartEvent {
   /** `cpu` or the name of a GPU. */
   device: string
   threads: number
+  /** Instruction set of the CPU kernels. */
+  simd: string
 }
 
 /** After a step. Some are left out when JavaScript is busy. */
@@ -27,7 +29,7 @@ export interface StepEvent {
   epochs: number
   /** The objective on this batch: `mse` and the weighted penalties. */
   loss: number
-  /** Mean squared error over all values of the batch, in squared units of the (normalised) input. */
+  /** Mean squared error over all values of the batch, in squared units of the normalised input. */
   mse: number
   /** Sum over features of the marginal entropy within this batch, in bits. */
   batchEntropyBits: number
@@ -52,12 +54,13 @@ export interface EpochEvent {
 
 /** Figures over all rows of a set, none of them an average over batches. Entropy is in bits. */
 export interface ValidationFigures {
+  /** Mean squared error over all values, in squared units of the hidden states. */
   mse: number
   /** Share of the variance that the reconstruction explains. */
   explainedVariance: number
   /** Sum over features of the marginal entropy, in bits. */
   entropyBits: number
-  /** Sum over pairs of features of the absolute covariance. */
+  /** Sum over pairs of features of the absolute covariance (of the first 16,384 rows where there are more). */
   covariance: number
   /** Mean number of features that are on. */
   l0: number

@@ -22,6 +22,8 @@ export interface Evaluation extends Omit<EntropyReport, 'features'> {
   explainedVariance: number
   /** Fraction of variance unexplained. */
   fvu: number
+  /** Sum over pairs of features of the absolute covariance (of the first 16,384 rows where there are more). */
+  covariance: number
 }
 
 /** A matrix of numbers, row after row. */

@@ -1,0 +1,31 @@
+import type { Command } from 'commander'
+import { BinaryAutoencoder } from '../index.js'
+import { measuring } from './options.js'
+import type { Run } from './output.js'
+import { count, figure, percent, plural, sparsityRows, table } from './text.js'
+
+interface Options {
+  threads?: number
+}
+
+export function evaluate(program: Command, run: Run): Command {
+  return measuring(program, 'evaluate')
+    .description('how well a model makes hidden states again, and how sparse its codes are')
+    .action(
+      run(async ({ signal, progress, result }, dir: string, data: string[], { threads }: Options) => {
+        using model = await BinaryAutoencoder.load(dir, { signal })
+        const report = await model.evaluate(data, { signal, threads, onProgress: progress.rows })
+        result(report, [
+          `${plural(report.rows, 'row')} of ${count(model.dIn)} values, ${plural(model.dSae, 'feature')}`,
+          ...table([
+            [
+              'reconstruction',
+              `${percent(report.explainedVariance)} of the variance explained (mean squared error ${figure(report.mse)})`,
+            ],
+            ['entropy', `${figure(report.entropyBits)} bits`],
+            ...sparsityRows(report, model.dSae),
+          ]),
+        ])
+      }),
+    )
+}

@@ -1,0 +1,89 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs'
+import process from 'node:process'
+import { Command, CommanderError } from 'commander'
+import { encode } from './encode.js'
+import { entropy } from './entropy.js'
+import { evaluate } from './evaluate.js'
+import { inspect } from './inspect.js'
+import {
+  context,
+  Interruption,
+  type OutputOptions,
+  type Run,
+  reportFailure,
+  UsageError,
+  type Work,
+  withOutput,
+} from './output.js'
+import { train } from './train.js'
+
+/** A second Ctrl-C this soon is the same keystroke, passed on by npm. */
+const SAME_KEYSTROKE = 300
+
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
+
+process.exitCode = await main()
+
+/** Runs the command that the arguments name, and gives the exit status. */
+async function main(): Promise<number> {
+  const json = process.argv.includes('--json')
+  endQuietlyOnClosedPipe()
+  try {
+    await program(interruptible()).parseAsync()
+    return 0
+  } catch (error) {
+    if (!(error instanceof CommanderError)) return reportFailure(error, json)
+    if (error.code === 'commander.helpDisplayed' || error.code === 'commander.version') return 0
+    const message =
+      error.code === 'commander.help' ? 'no command given' : error.message.replace(/^error: /, '')
+    return reportFailure(new UsageError(`${message.replace(/\.$/, '')}; see --help`), json)
+  }
+}
+
+function program(signal: AbortSignal): Command {
+  const program = new Command('bae')
+    .description('Binary Autoencoders on the hidden states of language models')
+    .version(version)
+    .showSuggestionAfterError()
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} })
+    .addHelpText('after', '\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.')
+  const run: Run =
+    <A extends unknown[]>(work: Work<A>) =>
+    async (...args: unknown[]) => {
+      const given = context((args.at(-1) as Command).opts<OutputOptions>(), signal)
+      try {
+        await work(given, ...(args.slice(0, -1) as A))
+      } finally {
+        given.progress.stop()
+      }
+    }
+  for (const command of [train, encode, entropy, evaluate, inspect]) withOutput(command(program, run))
+  return program
+}
+
+/** The signal that Ctrl-C aborts; pressed again, it ends the process at once. */
+function interruptible(): AbortSignal {
+  const controller = new AbortController()
+  let first = 0
+  const interrupt = () => {
+    if (!controller.signal.aborted) {
+      first = performance.now()
+      controller.abort(new Interruption())
+    } else if (performance.now() - first > SAME_KEYSTROKE) process.exit(130)
+  }
+  process.on('SIGINT', interrupt)
+  process.on('SIGTERM', interrupt)
+  return controller.signal
+}
+
+/** `bae … | head` is no failure. */
+function endQuietlyOnClosedPipe(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EPIPE') process.exit(0)
+      throw error
+    })
+  }
+}

@@ -1,0 +1,48 @@
+import { type Command, InvalidArgumentError, Option } from 'commander'
+
+/** Help text of the DATA argument. */
+export const DATA = 'files, folders or globs of hidden states (.safetensors, .npy); FILE#NAME picks a tensor'
+
+/** Help text of the MODEL argument. */
+export const MODEL = 'folder of a trained model'
+
+type Range = { above?: number; atLeast?: number; below?: number }
+
+/** Parses a number and keeps it within its range. */
+export function number(range: Range = {}) {
+  return (text: string): number => {
+    const value = text.trim() === '' ? Number.NaN : Number(text)
+    if (!Number.isFinite(value)) throw new InvalidArgumentError('It must be a number.')
+    return within(value, range)
+  }
+}
+
+/** Parses a whole number and keeps it within its range. */
+export function integer(range: Range = {}) {
+  return (text: string): number => {
+    const value = text.trim() === '' ? Number.NaN : Number(text)
+    if (!Number.isSafeInteger(value)) throw new InvalidArgumentError('It must be a whole number.')
+    return within(value, range)
+  }
+}
+
+function within(value: number, { above, atLeast, below }: Range): number {
+  if (above !== undefined && value <= above) throw new InvalidArgumentError(`It must be above ${above}.`)
+  if (atLeast !== undefined && value < atLeast)
+    throw new InvalidArgumentError(`It must be at least ${atLeast}.`)
+  if (below !== undefined && value >= below) throw new InvalidArgumentError(`It must be below ${below}.`)
+  return value
+}
+
+export const threads = () =>
+  new Option(
+    '--threads <n>',
+    'CPU threads; the result does not depend on it (default: all there are)',
+  ).argParser(integer({ above: 0 }))
+
+export const overwrite = (what: string) => new Option('--overwrite', `replace ${what} that is there already`)
+
+/** `bae NAME MODEL DATA…` */
+export function measuring(program: Command, name: string): Command {
+  return program.command(name).argument('<model>', MODEL).argument('<data...>', DATA).addOption(threads())
+}

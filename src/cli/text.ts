@@ -1,0 +1,49 @@
+/** 12345 as `12,345`. */
+export const count = (value: number): string => Math.round(value).toLocaleString('en-US')
+
+/** A figure that is not a count: enough digits to compare two of them. */
+export const figure = (value: number): string =>
+  Math.abs(value) >= 1000 ? count(value) : String(Number(value.toPrecision(3)))
+
+/** 0.1234 as `12.3 %`. */
+export const percent = (value: number): string => `${(100 * value).toFixed(1)} %`
+
+/** `1 row`, `2 rows`. */
+export const plural = (number: number, noun: string): string =>
+  `${count(number)} ${noun}${number === 1 ? '' : 's'}`
+
+/** An argument as a shell takes it. */
+export const quoted = (argument: string): string =>
+  /^[\w./:@%+=,-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", "'\\''")}'`
+
+/** Labels and what they label, in two columns. */
+export function table(rows: [label: string, text: string][]): string[] {
+  const width = Math.max(...rows.map(([label]) => label.length))
+  return rows.map(([label, text]) => `  ${label.padEnd(width)}  ${text}`)
+}
+
+/** The figures that every count of codes gives, in plain words. */
+export function sparsityRows(
+  figures: {
+    entropyBits: number
+    l0: number
+    density: number
+    deadFraction: number
+    alwaysOnFraction: number
+    denseFraction: number
+  },
+  features: number,
+): [string, string][] {
+  const of = (fraction: number) => `${count(fraction * features)} (${percent(fraction)})`
+  return [
+    [
+      'on in a row',
+      `${figure(figures.l0)} of ${count(features)} features (density ${percent(figures.density)})`,
+    ],
+    [
+      'features',
+      `${of(figures.deadFraction)} dead, ${of(figures.alwaysOnFraction)} always on, ` +
+        `${of(figures.denseFraction)} dense (on in more than half of the rows)`,
+    ],
+  ]
+}

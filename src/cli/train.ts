@@ -1,0 +1,249 @@
+import { readFile } from 'node:fs/promises'
+import { type Command, Option } from 'commander'
+import {
+  BaeError,
+  type StartEvent,
+  train as start,
+  type TrainEvent,
+  type TrainResult,
+  type TrainSettings,
+} from '../index.js'
+import { DATA, integer, number, overwrite, threads } from './options.js'
+import { type Context, Interruption, type Run, UsageError } from './output.js'
+import { count, figure, percent, plural, quoted, sparsityRows, table } from './text.js'
+
+type Options = Omit<TrainSettings, 'learningRate'> & {
+  lr?: number
+  config?: string
+  json?: boolean
+  quiet?: boolean
+}
+
+/** Settings that cannot be given together. */
+const CONTRADICTIONS = [
+  ['expansion', 'dSae'],
+  ['epochs', 'steps'],
+] as const
+
+const SETTINGS = [
+  new Option('--out <dir>', 'folder to save the model to (needed)'),
+  overwrite('a model'),
+  new Option(
+    '--preset <name>',
+    'the recipe: `default`, or `reference`, the published settings on raw input',
+  ).choices(['default', 'reference']),
+  new Option('--expansion <x>', 'features as a multiple of the values a row (default: 4)').argParser(
+    number({ above: 0 }),
+  ),
+  new Option('--d-sae <n>', 'features').argParser(integer({ above: 0 })),
+  new Option('--epochs <n>', 'passes over the training rows (default: as many as make 420 steps)').argParser(
+    integer({ above: 0 }),
+  ),
+  new Option('--steps <n>', 'batches to train on').argParser(integer({ above: 0 })),
+  new Option('--batch-size <rows>', 'rows a step (default: 512)').argParser(integer({ above: 0 })),
+  new Option('--lr <rate>', "peak step size of Adam (default: the preset's)").argParser(number({ above: 0 })),
+  new Option(
+    '--entropy-weight <w>',
+    "what a bit of entropy costs, in units of the normalised squared error (default: the preset's)",
+  ).argParser(number({ atLeast: 0 })),
+  new Option(
+    '--covariance-weight <w>',
+    "weight of the absolute covariance between features (default: the preset's)",
+  ).argParser(number({ atLeast: 0 })),
+  new Option(
+    '--entropy-start-epoch <n>',
+    'epoch, from 0, in which the entropy weight begins (default: 0)',
+  ).argParser(integer({ atLeast: 0 })),
+  new Option(
+    '--estimator <name>',
+    "what stands for the derivative of the step function (default: the preset's)",
+  ).choices(['identity', 'sigmoid', 'rectangle', 'reference-sigmoid', 'squarewave']),
+  new Option(
+    '--gradient-width <w>',
+    'width of the sigmoid and rectangle estimators, in units of the pre-activation',
+  ).argParser(number({ above: 0 })),
+  new Option(
+    '--normalize <how>',
+    "`default` centres and scales the input and folds that into the weights, `none` does not (default: the preset's)",
+  ).choices(['default', 'none']),
+  new Option(
+    '--validation-fraction <x>',
+    'share of the rows held out to be measured on (default: 0.2)',
+  ).argParser(number({ atLeast: 0, below: 1 })),
+  new Option('--no-shuffle', 'take the rows in their order'),
+  new Option(
+    '--seed <n>',
+    'whole number that decides everything random: same seed, same bits (default: 0)',
+  ).argParser(integer({ atLeast: 0 })),
+  new Option('--device <name>', 'where to train (default: auto)').choices(['auto', 'cpu', 'gpu']),
+  threads(),
+]
+
+/** The settings' names in a configuration file. */
+const NAMES = SETTINGS.map(option =>
+  option.attributeName() === 'lr' ? 'learningRate' : option.attributeName(),
+)
+
+export function train(program: Command, run: Run): Command {
+  const command = program
+    .command('train')
+    .description('train a Binary Autoencoder on hidden states')
+    .argument('<data...>', DATA)
+    .option(
+      '--config <file>',
+      'JSON file of these options, named in camelCase; the command line wins over it',
+    )
+  for (const option of SETTINGS) command.addOption(option)
+  return command
+    .addHelpText(
+      'after',
+      '\nEntropy is in bits: the sum over features of the marginal entropy, over all rows of the held-out set.\n' +
+        'Ctrl-C ends the training and keeps the best model so far; a second Ctrl-C ends at once.',
+    )
+    .action(
+      run(async (context, data: string[], options: Options) => {
+        const settings = await settingsOf(options, command.getOptionValueSource('shuffle') === 'cli')
+        if (!settings.out) throw new UsageError('--out DIR is needed: the folder to save the model to')
+        await follow(context, data, settings)
+      }),
+    )
+}
+
+/** The command line over the configuration file. */
+async function settingsOf(
+  { config, lr, json: _json, quiet: _quiet, shuffle, ...rest }: Options,
+  shuffleGiven: boolean,
+): Promise<TrainSettings> {
+  const given: TrainSettings = { ...rest }
+  if (lr !== undefined) given.learningRate = lr
+  if (shuffleGiven) given.shuffle = shuffle
+  refuseContradictions(given, name => `--${name.replace(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)}`)
+  if (config === undefined) return given
+  const settings = await readConfig(config)
+  refuseContradictions(settings, name => `${name} in ${config}`)
+  for (const pair of CONTRADICTIONS) {
+    if (pair.some(name => given[name] !== undefined)) for (const name of pair) delete settings[name]
+  }
+  return { ...settings, ...given }
+}
+
+async function readConfig(path: string): Promise<TrainSettings> {
+  const text = await readFile(path, 'utf8').catch(cause => {
+    throw new BaeError('IO', `cannot read ${path}: ${cause.message}; give --config a JSON file`, { cause })
+  })
+  let settings: unknown
+  try {
+    settings = JSON.parse(text)
+  } catch (cause) {
+    throw new UsageError(`${path} is no JSON: ${(cause as Error).message}`)
+  }
+  if (typeof settings !== 'object' || settings === null || Array.isArray(settings)) {
+    throw new UsageError(`${path} must hold a JSON object of options`)
+  }
+  const unknown = Object.keys(settings).filter(name => !NAMES.includes(name))
+  if (unknown.length) {
+    throw new UsageError(`${path} has unknown options: ${unknown.join(', ')}; there are ${NAMES.join(', ')}`)
+  }
+  return settings
+}
+
+function refuseContradictions(settings: TrainSettings, name: (setting: string) => string): void {
+  for (const [one, other] of CONTRADICTIONS) {
+    if (settings[one] !== undefined && settings[other] !== undefined) {
+      throw new UsageError(`${name(one)} and ${name(other)} contradict each other: give one of them`)
+    }
+  }
+}
+
+/** Trains, and tells about it. */
+async function follow(
+  { signal, progress, result }: Context,
+  data: string[],
+  settings: TrainSettings,
+): Promise<void> {
+  let begun: StartEvent | undefined
+  let measured = ''
+  const onEvent = (event: TrainEvent) => {
+    switch (event.type) {
+      case 'start':
+        begun = event
+        progress.note(
+          `training ${plural(event.dSae, 'feature')} on ${plural(event.trainRows, 'row')} of ${count(event.dIn)} values, ` +
+            `${count(event.validationRows)} held out: ${plural(event.steps, 'step')}, ` +
+            `${event.device}, ${plural(event.threads, 'thread')}`,
+        )
+        break
+      case 'validation':
+        measured = `${percent(event.explainedVariance)} explained, ${figure(event.entropyBits)} bits`
+        break
+      case 'step': {
+        const epoch = `epoch ${event.epoch} of ${event.epochs}`
+        progress.update(event.step, event.steps, measured ? `${epoch}, ${measured}` : epoch)
+        break
+      }
+      case 'cancelled':
+        if (signal.reason instanceof Interruption)
+          tellInterruption(signal.reason, event.steps, event.model, begun)
+    }
+  }
+  const { model, result: document, history } = await start(data, { ...settings, signal, onEvent })
+  progress.stop()
+  result({ ...document, history }, summary(document, data, model.dSae, begun?.validationRows))
+  model.dispose()
+}
+
+function tellInterruption(
+  interruption: Interruption,
+  steps: number,
+  model: string | null,
+  begun: StartEvent | undefined,
+): void {
+  interruption.details = { steps, model }
+  const after = `interrupted after ${count(steps)}${begun ? ` of ${count(begun.steps)}` : ''} steps`
+  interruption.message = `${after}; ${model === null ? 'nothing was saved' : `the best model so far is in ${model}`}`
+}
+
+function summary(result: TrainResult, data: string[], features: number, heldOut = 0): string[] {
+  const { validation, before, model } = result
+  const lines = [
+    `Trained for ${plural(result.steps, 'step')} (${plural(result.epochs, 'epoch')}) in ${figure(result.seconds)} s ` +
+      `on ${result.device}, ${plural(result.threads, 'thread')}.`,
+  ]
+  if (validation) {
+    const against = (then: string | undefined) => (then === undefined ? '' : `; before training: ${then}`)
+    lines.push(
+      `On the ${plural(heldOut, 'row')} held out:`,
+      ...table([
+        [
+          'reconstruction',
+          `${percent(validation.explainedVariance)} of the variance explained` +
+            against(before ? percent(before.explainedVariance) : undefined),
+        ],
+        [
+          'entropy',
+          `${figure(validation.entropyBits)} bits${against(before ? figure(before.entropyBits) : undefined)}`,
+        ],
+        ...sparsityRows(validation, features),
+      ]),
+    )
+  } else {
+    lines.push(
+      'On the rows trained on (none were held out):',
+      ...table([
+        ['squared error', figure(result.train.mse)],
+        ['entropy', `${figure(result.train.entropyBits)} bits`],
+      ]),
+    )
+  }
+  if (model !== null) {
+    const [dir, files] = [quoted(model), data.map(quoted).join(' ')]
+    lines.push(
+      `The model is in ${model} (sae_weights.safetensors, cfg.json).`,
+      'Next:',
+      `  npx bae evaluate ${dir} ${files}`,
+      `  npx bae entropy ${dir} ${files}`,
+      `  npx bae encode ${dir} ${files} --out codes.safetensors`,
+    )
+  }
+  return lines
+}
