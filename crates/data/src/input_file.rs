@@ -1,0 +1,107 @@
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::DataError;
+
+/// A regular file that is read at positions, from several threads at once.
+///
+/// It is read and not mapped: a mapped file that somebody truncates kills the process.
+#[derive(Debug)]
+pub(crate) struct InputFile {
+    path: PathBuf,
+    size: u64,
+    file: File,
+    #[cfg(not(any(unix, windows)))]
+    position: std::sync::Mutex<()>,
+}
+
+impl InputFile {
+    pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
+        let cannot = |error| DataError::io("read", path, error, "check the path and its permissions");
+        // asked before opening: opening a pipe would wait for a writer
+        let metadata = fs::metadata(path).map_err(cannot)?;
+        if !metadata.is_file() {
+            return Err(DataError::format(format!(
+                "{} is not a regular file; save its contents to one",
+                path.display()
+            )));
+        }
+        let file = File::open(path).map_err(cannot)?;
+        let size = file.metadata().map_err(cannot)?.len();
+        Ok(Self {
+            path: path.to_owned(),
+            size,
+            file,
+            #[cfg(not(any(unix, windows)))]
+            position: std::sync::Mutex::new(()),
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes in the file when it was opened.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Fills `buffer` from `offset` on.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), DataError> {
+        self.fill(buffer, offset).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => DataError::corrupt(format!(
+                "{} ends before byte {}; it is truncated: make or copy it again",
+                self.path.display(),
+                offset.saturating_add(buffer.len() as u64)
+            )),
+            _ => DataError::io("read", &self.path, error, "check the disk or network that holds it"),
+        })
+    }
+
+    /// Reads `length` bytes from `offset` on; nothing is allocated for bytes that the file does not have.
+    pub(crate) fn bytes(&self, offset: u64, length: u64) -> Result<Vec<u8>, DataError> {
+        let end = offset.checked_add(length).filter(|&end| end <= self.size);
+        let (Some(_), Ok(length)) = (end, usize::try_from(length)) else {
+            return Err(DataError::corrupt(format!(
+                "{} should hold {length} bytes from byte {offset} on, but has {} in all; it is truncated or damaged: \
+                 make or copy it again",
+                self.path.display(),
+                self.size
+            )));
+        };
+        let mut bytes = vec![0; length];
+        self.read_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
+    #[cfg(unix)]
+    fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, offset)
+    }
+
+    #[cfg(windows)]
+    fn fill(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match std::os::windows::fs::FileExt::seek_read(&self.file, buffer, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    buffer = &mut buffer[read..];
+                    offset += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(not(any(unix, windows)))]
+    fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        use std::io::{Read, Seek, SeekFrom};
+        let _guard = self.position.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(offset))?;
+        file.read_exact(buffer)
+    }
+}

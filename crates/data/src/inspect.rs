@@ -1,0 +1,80 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::codes_file::StoredCodes;
+use crate::dataset::{Dataset, Source};
+use crate::error::DataError;
+use crate::input_file::InputFile;
+use crate::model_file::{CONFIG, StoredModel, WEIGHTS};
+use crate::open;
+use crate::safetensors_file::Header;
+
+/// Describes what lies at `path`, from headers alone.
+///
+/// - a model folder: `kind` "model", `d_in`, `d_sae`, `files`, `cfg`;
+/// - a codes file: `kind` "codes", `rows`, `d_sae`, `model`;
+/// - hidden states, as [`Dataset::open`] takes them: `kind` "hidden_states", `rows`, `d_in`, `dtype` ("mixed" if
+///   files differ), `tensors`, and `files` with the `path`, `tensor`, `rows` and `dtype` of each.
+///
+/// # Errors
+/// As the reader of each.
+pub fn inspect(path: &str) -> Result<Value, DataError> {
+    let file = Path::new(path);
+    if file.join(WEIGHTS).exists() || file.join(CONFIG).exists() {
+        return model(file);
+    }
+    if is_codes(file) {
+        let StoredCodes { rows, d_sae, model, .. } = StoredCodes::open(file)?;
+        return Ok(json!({ "kind": "codes", "rows": rows, "d_sae": d_sae, "model": model }));
+    }
+    hidden_states(path)
+}
+
+fn model(dir: &Path) -> Result<Value, DataError> {
+    let StoredModel { d_in, d_sae, config, .. } = StoredModel::open(dir)?;
+    let cannot = |error| DataError::io("list", dir, error, "check the folder's permissions");
+    let mut files = BTreeSet::new();
+    for entry in fs::read_dir(dir).map_err(cannot)? {
+        files.insert(entry.map_err(cannot)?.file_name().to_string_lossy().into_owned());
+    }
+    Ok(json!({ "kind": "model", "d_in": d_in, "d_sae": d_sae, "files": files, "cfg": config }))
+}
+
+fn is_codes(path: &Path) -> bool {
+    let is_safetensors =
+        path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
+    is_safetensors
+        && path.is_file()
+        && InputFile::open(path)
+            .and_then(|file| Header::read(&file))
+            .is_ok_and(|header| header.tensor("codes").is_some() && header.metadata.contains_key("d_sae"))
+}
+
+fn hidden_states(spec: &str) -> Result<Value, DataError> {
+    let sources = open::files(&[spec.to_owned()])?;
+    let dtypes: BTreeSet<&str> = sources.iter().map(|source| source.layout().element.name()).collect();
+    let dtype = if dtypes.len() == 1 { dtypes.first().copied() } else { Some("mixed") };
+    let tensors: BTreeSet<&String> =
+        sources.iter().filter_map(|source| source.layout().tensor.as_ref()).collect();
+    let files: Vec<Value> = sources
+        .iter()
+        .map(|source| {
+            let layout = source.layout();
+            json!({
+                "path": source.path().to_string_lossy(),
+                "tensor": layout.tensor,
+                "rows": layout.rows,
+                "dtype": layout.element.name(),
+            })
+        })
+        .collect();
+    let mut described =
+        json!({ "kind": "hidden_states", "dtype": dtype, "tensors": tensors, "files": files });
+    let data = Dataset::new(sources.into_iter().map(|source| Box::new(source) as Box<dyn Source>).collect())?;
+    described["rows"] = json!(data.rows());
+    described["d_in"] = json!(data.d_in());
+    Ok(described)
+}

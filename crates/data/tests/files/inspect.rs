@@ -1,0 +1,54 @@
+use std::fs;
+
+use bae_codes::BitMatrix;
+use bae_data::{CodesWriter, inspect, save_model};
+use bae_model::Parameters;
+use safetensors::Dtype;
+use serde_json::{Map, json};
+use tempfile::tempdir;
+
+use crate::common::{assert_error, write_npy, write_safetensors};
+
+#[test]
+fn everything_is_described() {
+    let root = tempdir().unwrap();
+    let path = |name: &str| root.path().join(name).to_str().unwrap().to_owned();
+
+    let model = path("model");
+    save_model(model.as_ref(), &Parameters::zeros(3, 5, 3), &Map::new(), false).unwrap();
+    let described = inspect(&model).unwrap();
+    assert_eq!(
+        (&described["kind"], &described["d_in"], &described["d_sae"]),
+        (&json!("model"), &json!(3), &json!(5))
+    );
+    assert_eq!(described["files"], json!(["cfg.json", "sae_weights.safetensors"]));
+    assert_eq!(described["cfg"]["architecture"], "bae");
+
+    let codes = path("codes.safetensors");
+    let mut writer = CodesWriter::create(codes.as_ref(), 5, 2, "the model", false).unwrap();
+    writer.append(&BitMatrix::zeros(2, 5)).unwrap();
+    writer.finish().unwrap();
+    let expected = json!({ "kind": "codes", "rows": 2, "d_sae": 5, "model": "the model" });
+    assert_eq!(inspect(&codes).unwrap(), expected);
+
+    fs::create_dir(path("data")).unwrap();
+    let (a, b) = (path("data/a.safetensors"), path("data/b.npy"));
+    write_safetensors(
+        a.as_ref(),
+        &[("x", Dtype::BF16, &[4, 2], &[0; 16]), ("ids", Dtype::I64, &[1], &[0; 8])],
+    );
+    write_npy(b.as_ref(), [1, 2], &[0.0; 2]);
+    let a_file = json!({ "path": a, "tensor": "x", "rows": 4, "dtype": "bfloat16" });
+    let b_file = json!({ "path": b, "tensor": null, "rows": 1, "dtype": "float32" });
+    let expected = json!({
+        "kind": "hidden_states", "rows": 5, "d_in": 2, "dtype": "mixed", "tensors": ["x"],
+        "files": [a_file, b_file]
+    });
+    assert_eq!(inspect(&path("data")).unwrap(), expected);
+    assert_eq!(inspect(&path("data/*")).unwrap(), expected);
+    assert_eq!(inspect(&format!("{a}#x")).unwrap()["dtype"], "bfloat16");
+
+    assert_error(inspect(&path("nothing")), "IO", &["nothing"]);
+    fs::remove_file(path("model/sae_weights.safetensors")).unwrap();
+    assert_error(inspect(&model), "IO", &["sae_weights.safetensors"]);
+}

@@ -1,0 +1,8 @@
+//! Real files in and out: what is written by others is read, what is written here is read back, what is wrong is named.
+
+mod codes;
+mod common;
+mod hidden_states;
+mod inspect;
+mod models;
+mod split;
