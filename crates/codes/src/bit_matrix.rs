@@ -77,7 +77,7 @@ impl BitMatrix {
         }
         let mut codes = Self::zeros(rows, features);
         let words = codes.words_per_row();
-        let padding = if features % 64 == 0 { 0 } else { u64::MAX << (features % 64) };
+        let padding = if features.is_multiple_of(64) { 0 } else { u64::MAX << (features % 64) };
         for row in 0..rows {
             let target = &mut codes.words[row * words..(row + 1) * words];
             for (word, part) in target.iter_mut().zip(bytes[row * row_bytes..(row + 1) * row_bytes].chunks(8))

@@ -88,9 +88,9 @@ mod tests {
         }
         let before = block;
         transpose_block(&mut block);
-        for row in 0..64 {
-            for column in 0..64 {
-                assert_eq!(block[row] >> column & 1, before[column] >> row & 1, "{row} {column}");
+        for (row, turned) in block.iter().enumerate() {
+            for (column, word) in before.iter().enumerate() {
+                assert_eq!(turned >> column & 1, word >> row & 1, "{row} {column}");
             }
         }
     }

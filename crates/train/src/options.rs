@@ -1,7 +1,9 @@
 use crate::TrainError;
 use crate::schedule::LearningRate;
 use bae_data::Dataset;
-use bae_model::{Adam, Architecture, Estimator, Initial, Normalisation, Objective, Parameters};
+use bae_model::initial::{self, Quantiser, Typical};
+use bae_model::{Adam, Architecture, Estimator, Normalisation, Objective, Parameters};
+use ndarray::Array2;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -223,7 +225,7 @@ impl TrainOptions {
             entropy_weight: not_negative("entropyWeight", self.entropy_weight.unwrap_or(preset(5e-4, 1e-7)))?,
             covariance_weight: not_negative(
                 "covarianceWeight",
-                self.covariance_weight.unwrap_or(preset(0.0, 1e-7)),
+                self.covariance_weight.unwrap_or(preset(1e-5, 1e-7)),
             )?,
             entropy_start_epoch: self.entropy_start_epoch.unwrap_or(0),
             normalize: self.normalize.unwrap_or(if reference { Normalize::None } else { Normalize::Default }),
@@ -274,8 +276,8 @@ impl Plan {
         }
     }
 
-    /// The objective of the step that follows `done` steps, in `epoch` (from 0).
-    pub(crate) fn objective(&self, epoch: usize, _done: usize) -> Objective {
+    /// The objective of a step in `epoch` (from 0).
+    pub(crate) fn objective(&self, epoch: usize) -> Objective {
         let objective = self.final_objective();
         let begun = epoch >= self.entropy_start_epoch;
         Objective { entropy_weight: if begun { objective.entropy_weight } else { 0.0 }, ..objective }
@@ -290,14 +292,50 @@ impl Plan {
         Adam::new(self.learning_rate * schedule.factor(done, self.steps))
     }
 
-    /// The map into the training space and the parameters that training starts from.
+    /// Measures a sample of the training rows and draws what training starts from. Runs on the engine's threads.
     pub(crate) fn begin(
         &self,
         data: &Dataset,
         training: &[usize],
         rng: &mut ChaCha8Rng,
-    ) -> Result<(Normalisation, Parameters), TrainError> {
-        let _ = training;
-        Ok((Normalisation::none(data.d_in()), Initial::Published.draw(rng, data.d_in(), self.d_sae)))
+    ) -> Result<Start, TrainError> {
+        let d_in = data.d_in();
+        let sampled = training.len().min(SAMPLE_ROWS).min(SAMPLE_VALUES.div_ceil(d_in));
+        let mut rows = Array2::zeros((sampled, d_in));
+        data.read_rows(&training[..sampled], rows.view_mut())?;
+        let typical = Typical::measure(rows.view());
+        let (normalisation, typical) = match self.normalize {
+            Normalize::Default => (Normalisation { centre: typical.centre, scale: typical.rms }, 1.0),
+            Normalize::None => (Normalisation::none(d_in), typical.rms),
+        };
+        if self.preset == Preset::Reference {
+            return Ok(Start {
+                normalisation,
+                parameters: initial::published(rng, d_in, self.d_sae),
+                noise: 0.0,
+            });
+        }
+        normalisation.apply(rows.view_mut());
+        let quantiser =
+            Quantiser { rows: rows.view(), typical, entropy_weight: self.entropy_weight, d_sae: self.d_sae };
+        let (parameters, step) = quantiser.draw(rng);
+        Ok(Start { normalisation, parameters, noise: (NOISE * step) as f32 })
     }
 }
+
+/// What training starts from.
+pub(crate) struct Start {
+    /// The map into the training space.
+    pub normalisation: Normalisation,
+    /// Parameters there.
+    pub parameters: Parameters,
+    /// Standard deviation of the noise that the encoder's input gets at each step, in the training space.
+    pub noise: f32,
+}
+
+/// Input noise of the default recipe, in quantiser steps: it keeps rows from being learnt by heart.
+const NOISE: f64 = 0.16;
+/// Rows that centre, scale and directions are measured on, at most ...
+const SAMPLE_ROWS: usize = 16_384;
+/// ... and their values, at most (256 MiB).
+const SAMPLE_VALUES: usize = 1 << 26;

@@ -1,3 +1,4 @@
+use crate::options::Start;
 use crate::{Device, Evaluation, Event, Plan, TrainError, TrainOptions, Validation, evaluate};
 use bae_data::{Dataset, check_output, training_rows};
 use bae_kernels::Isa;
@@ -7,6 +8,7 @@ use bae_model::{
 use ndarray::Array2;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -122,7 +124,7 @@ pub fn train(
         }
     };
 
-    let before = run.validate(0)?;
+    let before = run.validate()?;
     let mut best = Best { model: run.folded(), step: 0, loss: f64::INFINITY, evaluation: before.clone() };
     if let Some(evaluation) = &before {
         tell(Event::Validation(Validation {
@@ -149,7 +151,7 @@ pub fn train(
                 stopped = Some(Stopped::Cancelled);
                 break 'epochs;
             }
-            let (stats, learning_rate, entropy_weight) = match run.learn(epoch, rows) {
+            let (stats, learning_rate, entropy_weight) = match run.learn(epoch, rows, &mut rng) {
                 Ok(learned) => learned,
                 Err(TrainError::Model(cause)) => {
                     stopped = Some(Stopped::Diverged(cause.to_string()));
@@ -176,7 +178,7 @@ pub fn train(
             }
         }
         tell(means.event(epoch + 1, &run));
-        if let Some(evaluation) = run.validate(epoch + 1)? {
+        if let Some(evaluation) = run.validate()? {
             let loss = run.objective_of(&evaluation);
             let is_best = loss < best.loss;
             if is_best {
@@ -195,8 +197,7 @@ pub fn train(
     }
     if best.step == 0 && run.step > 0 && stopped == Some(Stopped::Cancelled) {
         // cancelled within the first epoch: what was learnt so far is worth more than the start
-        best =
-            Best { model: run.folded(), step: run.step, loss: f64::INFINITY, evaluation: run.validate(1)? };
+        best = Best { model: run.folded(), step: run.step, loss: f64::INFINITY, evaluation: run.validate()? };
     }
     let summary = Summary {
         device: "cpu",
@@ -257,6 +258,8 @@ struct Run<'a> {
     held_out: &'a [usize],
     engine: Cpu,
     normalisation: Normalisation,
+    /// Standard deviation of the encoder's input noise.
+    noise: f32,
     step: usize,
 }
 
@@ -269,25 +272,35 @@ impl<'a> Run<'a> {
         options: &TrainOptions,
         rng: &mut ChaCha8Rng,
     ) -> Result<Self, TrainError> {
-        let (normalisation, parameters) = plan.begin(data, training, rng)?;
-        Ok(Self {
-            data,
-            plan,
-            held_out,
-            engine: Cpu::new(parameters, options.threads),
-            normalisation,
-            step: 0,
-        })
+        let threads = Cpu::new(Parameters::zeros(0, 0, 0), options.threads);
+        let Start { normalisation, parameters, noise } =
+            threads.install(|| plan.begin(data, training, rng))?;
+        let engine = threads.with_parameters(parameters);
+        Ok(Self { data, plan, held_out, engine, normalisation, noise, step: 0 })
     }
 
     /// One step on these rows: its statistics, learning rate and entropy weight.
-    fn learn(&mut self, epoch: usize, rows: &[usize]) -> Result<(StepStats, f64, f64), TrainError> {
+    fn learn(
+        &mut self,
+        epoch: usize,
+        rows: &[usize],
+        rng: &mut ChaCha8Rng,
+    ) -> Result<(StepStats, f64, f64), TrainError> {
         let mut x = Array2::zeros((rows.len(), self.data.d_in()));
         self.data.read_rows(rows, x.view_mut())?;
         self.normalisation.apply(x.view_mut());
         let adam = self.plan.adam(self.step);
-        let objective = self.plan.objective(epoch, self.step);
-        let batch = Batch { x: x.view(), target: Target::Input };
+        let objective = self.plan.objective(epoch);
+        let noisy;
+        let batch = if self.noise == 0.0 {
+            Batch { x: x.view(), target: Target::Input }
+        } else {
+            noisy = x.mapv(|x| {
+                let normal: f32 = StandardNormal.sample(rng);
+                x + self.noise * normal
+            });
+            Batch { x: noisy.view(), target: Target::States(x.view()) }
+        };
         let stats = self.engine.step(&self.plan.architecture(), &objective, &adam, batch)?;
         self.step += 1;
         Ok((stats, adam.learning_rate, objective.entropy_weight))
@@ -299,7 +312,7 @@ impl<'a> Run<'a> {
     }
 
     /// Measures the model as it would be saved now on the held-out rows.
-    fn validate(&self, _epoch: usize) -> Result<Option<Evaluation>, TrainError> {
+    fn validate(&self) -> Result<Option<Evaluation>, TrainError> {
         if self.held_out.is_empty() {
             return Ok(None);
         }

@@ -1,0 +1,241 @@
+use super::components::{principal_directions, rms};
+use crate::{Architecture, Backend, Cpu, Estimator, Parameters};
+use bae_kernels::{Isa, product};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+/// The step of a uniform quantiser at which one more bit is worth `entropy_weight`, in the units of the data.
+///
+/// Errors of a quantiser with step Δ are Δ²/12 a component, and a bit lowers them by 2 ln 2 of that (Gish & Pierce
+/// 1968). One bit pays if this, over `d_in` dimensions, is `entropy_weight`: Δ² = 12 · entropy_weight · d_in / (2 ln 2).
+pub fn quantiser_step(entropy_weight: f64, d_in: usize) -> f64 {
+    (12.0 * entropy_weight * d_in as f64 / (2.0 * std::f64::consts::LN_2)).sqrt()
+}
+
+/// Parameters that encode hidden states as an entropy-coded scalar quantiser would: what training starts from.
+///
+/// Along each principal direction and to either side of its zero, features stand at equal steps, like the marks of a
+/// ruler; the nth is on where the nth mark is passed. Strong directions get many, weak ones none, as reverse
+/// water-filling (Cover & Thomas, section 10.3.3) asks. No feature is on in more than about half of the rows.
+pub struct Quantiser<'a> {
+    /// A sample of the training rows, in the training space, `[n, d_in]`.
+    pub rows: ArrayView2<'a, f32>,
+    /// Root mean square of an ordinary row, over dimensions; rows of more than three times that are outliers.
+    pub typical: f32,
+    /// What a bit must be worth: [`crate::Objective::entropy_weight`].
+    pub entropy_weight: f64,
+    /// Features there may be.
+    pub d_sae: usize,
+}
+
+/// Outliers are longer than this many ordinary rows.
+const OUTLIER: f32 = 3.0;
+/// The first mark stands at this many steps, the others one step apart: a dead zone saves bits.
+const FIRST_MARK: f64 = 0.65;
+/// Neither a feature nor the cell between two of them holds less than this share of the rows.
+const LEAST_SHARE: f64 = 0.002;
+/// No mark stands inside a stretch of this many steps without any row.
+const GAP: f64 = 4.0;
+/// Directions looked at, at most.
+const DIRECTIONS: usize = 512;
+
+/// A feature: on where the projection passes `mark`, adding `jump` along the direction.
+struct Mark {
+    direction: usize,
+    side: f32,
+    mark: f64,
+    jump: f64,
+}
+
+/// Projections of all rows on one side of one direction, ascending.
+struct Ray {
+    direction: usize,
+    side: f32,
+    values: Vec<f32>,
+}
+
+impl Quantiser<'_> {
+    /// The parameters, and the quantiser's step in the units of the rows. Pre-activations are in steps.
+    ///
+    /// Features beyond those that the data asks for are never on. Runs on the current rayon pool.
+    pub fn draw(&self, rng: &mut ChaCha8Rng) -> (Parameters, f64) {
+        let limit = OUTLIER * self.typical;
+        let directions = principal_directions(self.rows, self.rows.ncols().min(DIRECTIONS), limit, rng);
+        let rays = self.rays(&directions);
+        let step = self.affordable_step(&rays);
+        let mut marks: Vec<Mark> = rays.iter().flat_map(|ray| ray.marks(step)).collect();
+        marks.truncate(self.d_sae);
+        let mut parameters = Parameters::zeros(self.rows.ncols(), self.d_sae, self.rows.ncols());
+        parameters.b_enc.fill(-1.0);
+        for (feature, mark) in marks.iter().enumerate() {
+            let direction = directions.column(mark.direction);
+            let (encode, decode) = (f64::from(mark.side) / step, f64::from(mark.side) * mark.jump);
+            parameters.w_enc.column_mut(feature).assign(&direction.mapv(|u| (f64::from(u) * encode) as f32));
+            parameters.w_dec.row_mut(feature).assign(&direction.mapv(|u| (f64::from(u) * decode) as f32));
+            parameters.b_enc[feature] = (-mark.mark / step) as f32;
+        }
+        parameters.b_dec = self.mean_error(&parameters, limit);
+        (parameters, step)
+    }
+
+    fn rays(&self, directions: &Array2<f32>) -> Vec<Ray> {
+        let mut projections = Array2::zeros((self.rows.nrows(), directions.ncols()));
+        product::add_product(Isa::best(), self.rows, directions.view(), projections.view_mut());
+        let sorted = |direction: usize, side: f32| {
+            let mut values: Vec<f32> = projections.column(direction).iter().map(|z| side * z).collect();
+            values.sort_unstable_by(f32::total_cmp);
+            Ray { direction, side, values }
+        };
+        (0..2 * directions.ncols()).into_par_iter().map(|at| sorted(at / 2, [1.0, -1.0][at % 2])).collect()
+    }
+
+    /// The step that the entropy weight asks for, or the smallest larger one that needs no more than `d_sae` features.
+    fn affordable_step(&self, rays: &[Ray]) -> f64 {
+        let longest = rays.iter().filter_map(|ray| ray.values.last()).fold(0f32, |a, &b| a.max(b));
+        // so that a weight of 0 asks for no endless ruler
+        let finest = (f64::from(longest) / 4096.0).max(f64::MIN_POSITIVE);
+        let fits = |step: f64| rays.par_iter().map(|ray| ray.marks(step).len()).sum::<usize>() <= self.d_sae;
+        let wanted = quantiser_step(self.entropy_weight, self.rows.ncols()).max(finest);
+        if fits(wanted) {
+            return wanted;
+        }
+        let (mut low, mut high) = (wanted, wanted.max(4.0 * f64::from(longest)));
+        for _ in 0..30 {
+            let middle = (low * high).sqrt();
+            if fits(middle) { high = middle } else { low = middle }
+        }
+        high
+    }
+
+    /// Mean over the rows that are no outliers of what the features leave.
+    fn mean_error(&self, parameters: &Parameters, limit: f32) -> Array1<f32> {
+        let model = Cpu::new(parameters.clone(), 1);
+        let architecture = Architecture::binary(Estimator::Identity);
+        let mut sums = Array1::<f64>::zeros(self.rows.ncols());
+        let mut count = 0;
+        for rows in self.rows.axis_chunks_iter(Axis(0), 2048) {
+            let codes = model.encode(&architecture, rows).expect("finite rows of this width");
+            let decoded = model.decode(&architecture, &codes).expect("codes of this model");
+            for (row, decoded) in rows.axis_iter(Axis(0)).zip(decoded.axis_iter(Axis(0))) {
+                if rms(row) <= limit {
+                    count += 1;
+                    ndarray::Zip::from(&mut sums).and(&row).and(&decoded).for_each(|sum, &x, &y| {
+                        *sum += f64::from(x) - f64::from(y);
+                    });
+                }
+            }
+        }
+        sums.mapv(|sum| (sum / f64::from(count.max(1))) as f32)
+    }
+}
+
+impl Ray {
+    /// The features of this side for quantiser step `step`, from the zero outwards.
+    fn marks(&self, step: f64) -> Vec<Mark> {
+        let n = self.values.len();
+        let least = LEAST_SHARE * n as f64;
+        let end = self.values.last().map_or(0.0, |&z| f64::from(z));
+        // the marks, each with the number of rows that do not pass it
+        let mut passed: Vec<(f64, usize)> = vec![];
+        for k in 0.. {
+            let mark = step * (f64::from(k) + FIRST_MARK);
+            let below = self.values.partition_point(|&z| f64::from(z) <= mark);
+            if mark >= end || ((n - below) as f64) < least {
+                break;
+            }
+            let last = passed.last().map(|&(_, below)| below);
+            let gap = self.gap_at(below);
+            if let Some((middle, width)) = gap
+                && width > GAP * step
+            {
+                if last != Some(below) {
+                    passed.push((middle, below));
+                }
+            } else if last.is_none_or(|last| (below - last) as f64 >= least) {
+                passed.push((mark, below));
+            }
+        }
+        let mut level = 0.0;
+        let next = passed.iter().skip(1).map(|&(_, below)| below).chain([n]);
+        let of_cell = |(&(mark, below), next): (&(f64, usize), usize)| {
+            let median = f64::from(self.values[(below + next) / 2]);
+            let jump = median - std::mem::replace(&mut level, median);
+            Mark { direction: self.direction, side: self.side, mark, jump }
+        };
+        passed.iter().zip(next).map(of_cell).collect()
+    }
+
+    /// Middle and width of the stretch without rows before row `below`.
+    fn gap_at(&self, below: usize) -> Option<(f64, f64)> {
+        let (before, after) =
+            (f64::from(*self.values.get(below.checked_sub(1)?)?), f64::from(*self.values.get(below)?));
+        Some((0.5 * (before + after), after - before))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand_distr::{Distribution, StandardNormal};
+
+    fn gaussian(n: usize, spread: &[f32], seed: u64) -> Array2<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        Array2::from_shape_fn((n, spread.len()), |(_, j)| {
+            let normal: f32 = StandardNormal.sample(&mut rng);
+            spread[j] * normal
+        })
+    }
+
+    fn draw(rows: &Array2<f32>, entropy_weight: f64, d_sae: usize) -> (Parameters, f64) {
+        let quantiser = Quantiser { rows: rows.view(), typical: 1.0, entropy_weight, d_sae };
+        quantiser.draw(&mut ChaCha8Rng::seed_from_u64(3))
+    }
+
+    fn error(parameters: &Parameters, rows: &Array2<f32>) -> f64 {
+        let model = Cpu::new(parameters.clone(), 1);
+        let architecture = Architecture::binary(Estimator::Identity);
+        let codes = model.encode(&architecture, rows.view()).unwrap();
+        let decoded = model.decode(&architecture, &codes).unwrap();
+        (rows - &decoded).mapv(|e| f64::from(e) * f64::from(e)).mean().unwrap()
+    }
+
+    #[test]
+    fn errors_are_those_of_a_quantiser_with_that_step() {
+        let rows = gaussian(4000, &[1.5, 1.2, 1.0, 0.8, 0.6, 0.5], 1);
+        let (parameters, step) = draw(&rows, 0.01, 200);
+        assert_eq!(step, quantiser_step(0.01, 6));
+        let error = error(&parameters, &rows);
+        // the dead zone is 1.3 steps wide, all other cells one
+        assert!((1.0..2.0).contains(&(error / (step * step / 12.0))), "{error} {step}");
+    }
+
+    #[test]
+    fn uses_no_more_features_than_there_are_at_any_weight() {
+        let rows = gaussian(600, &[1.5, 1.0, 0.7], 2);
+        let mut last = 0.0;
+        for d_sae in [40, 12, 5, 1] {
+            let (parameters, step) = draw(&rows, 0.0, d_sae);
+            let used =
+                parameters.w_dec.rows().into_iter().filter(|row| row.iter().any(|&w| w != 0.0)).count();
+            assert!((1..=d_sae).contains(&used), "{used} of {d_sae}");
+            assert!(step > last, "a finer ruler needs more features");
+            last = step;
+        }
+    }
+
+    #[test]
+    fn one_bit_tells_two_far_clusters_apart() {
+        let mut rows = gaussian(300, &[1.0, 0.5], 4);
+        rows.slice_mut(ndarray::s![..30, 0]).mapv_inplace(|x| x * 0.01 + 500.0);
+        let (parameters, _) = draw(&rows, 0.05, 64);
+        assert!(error(&parameters, &rows) < 0.5);
+    }
+
+    #[test]
+    fn rows_that_are_all_alike_need_no_feature() {
+        let (parameters, _) = draw(&Array2::zeros((5, 3)), 1e-3, 4);
+        assert!(parameters.w_enc.iter().all(|&w| w == 0.0) && parameters.b_dec.iter().all(|&b| b == 0.0));
+    }
+}
