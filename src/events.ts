@@ -54,10 +54,14 @@ export interface EpochEvent {
 
 /** Figures over all rows of a set, none of them an average over batches. Entropy is in bits. */
 export interface ValidationFigures {
+  /** Rows measured. */
+  rows: number
   /** Mean squared error over all values, in squared units of the hidden states. */
   mse: number
   /** Share of the variance that the reconstruction explains. */
   explainedVariance: number
+  /** `1 - explainedVariance` */
+  fvu: number
   /** Sum over features of the marginal entropy, in bits. */
   entropyBits: number
   /** Sum over pairs of features of the absolute covariance (of the first 16,384 rows where there are more). */
@@ -88,6 +92,8 @@ export interface CancelledEvent {
   type: 'cancelled'
   /** Steps done. */
   steps: number
+  /** Steps after which the best model so far was measured. */
+  bestStep: number
   /** The folder that holds the best model so far, where `out` was given and there was one. */
   model: string | null
 }

@@ -1,4 +1,11 @@
-import { type BinaryCodes, type EntropyReport, nativeCodes, type PackedCodes, wrapCodes } from './codes.js'
+import {
+  type BinaryCodes,
+  type EntropyReport,
+  nativeCodes,
+  type PackedCodes,
+  type SaveCodesOptions,
+  wrapCodes,
+} from './codes.js'
 import { BaeError } from './errors.js'
 import { type CallOptions, type RowsOptions, runJob, taken, threadsOf } from './job.js'
 import native, { type Job, type Model, type States } from './native.js'
@@ -96,10 +103,10 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   async encodeToFile(
     x: StatesInput,
     path: string,
-    { overwrite = false, ...options }: InputOptions & { overwrite?: boolean | undefined } = {},
+    { overwrite = false, model: name = '', ...options }: InputOptions & Omit<SaveCodesOptions, 'signal'> = {},
   ): Promise<{ rows: number; dSae: number; out: string }> {
     const { json } = await this.#over(x, options, (model, states, threads, on) =>
-      native.startEncodeFile(model, states, path, overwrite, threads, on),
+      native.startEncodeFile(model, states, path, name, overwrite, threads, on),
     )
     return JSON.parse(json) as { rows: number; dSae: number; out: string }
   }

@@ -71,12 +71,14 @@ export interface TrainResult {
   steps: number
   epochs: number
   seconds: number
-  /** Over all training rows. */
-  train: { loss: number; mse: number; entropyBits: number; covariance: number }
+  /** Over all training rows; `loss` is the objective at its final weights. */
+  train: { loss: number; mse: number; explainedVariance: number; entropyBits: number; covariance: number }
   /** Over all held-out rows; null where none were held out. */
   validation: ValidationFigures | null
   /** The same before the first step. */
   before: ValidationFigures | null
+  /** Steps after which the model that is kept was measured: the best on the held-out rows. */
+  bestStep: number
 }
 
 /** What a {@link TrainRun} resolves to. */
@@ -178,7 +180,16 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
     const { job, json: done } = await runJob(on => native.startTrain(states, json, on), {
       signal,
       progress: say,
-      cancelled: text => say({ type: 'cancelled', ...(JSON.parse(text) as Omit<CancelledEvent, 'type'>) }),
+      // a run cancelled before its first step has nothing to say
+      cancelled: text => {
+        say({
+          type: 'cancelled',
+          steps: 0,
+          bestStep: 0,
+          model: null,
+          ...(JSON.parse(text) as Partial<CancelledEvent>),
+        })
+      },
     })
     const { history, ...result } = JSON.parse(done) as TrainResult & Pick<TrainOutcome, 'history'>
     for (const event of history) if (!this.#log.has(event)) say(event)

@@ -25,6 +25,7 @@ export function encode(program: Command, run: Run): Command {
           signal,
           threads: options.threads,
           overwrite: options.overwrite,
+          model: dir,
           onProgress: progress.rows,
         })
         result(done, [`${plural(done.rows, 'row')} of ${count(done.dSae)} bits written to ${done.out}`])
