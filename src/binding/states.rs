@@ -37,7 +37,8 @@ impl States {
         match (self.files, self.parts) {
             (Some(files), None) => Ok(Dataset::open(&files)?),
             (None, Some(parts)) => {
-                let sources = parts.into_iter().map(Part::new).collect::<std::result::Result<Vec<_>, _>>()?;
+                let sources =
+                    parts.into_iter().map(Part::boxed).collect::<std::result::Result<Vec<_>, _>>()?;
                 Ok(Dataset::new(sources)?)
             }
             _ => Err(Failure { code: "INVALID_ARGUMENT", message: "give files or parts".into() }),
@@ -59,7 +60,7 @@ enum Values {
 }
 
 impl Part {
-    fn new(part: StatesPart) -> std::result::Result<Box<dyn Source>, Failure> {
+    fn boxed(part: StatesPart) -> std::result::Result<Box<dyn Source>, Failure> {
         let values = match (part.values, part.dtype.as_str()) {
             (Either::A(values), "float32") => Values::F32(values),
             (Either::B(values), "float16") => Values::F16(values),
