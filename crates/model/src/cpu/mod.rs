@@ -71,6 +71,11 @@ impl Cpu {
         Self { parameters: self.parameters.clone(), moments: None, threads: pool(threads), isa: self.isa }
     }
 
+    /// On another instruction set, which changes no bit: for tests.
+    pub fn with_isa(self, isa: Isa) -> Self {
+        Self { isa, ..self }
+    }
+
     /// The parameters, to read.
     pub fn view(&self) -> &Parameters {
         &self.parameters

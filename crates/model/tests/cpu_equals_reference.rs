@@ -1,0 +1,177 @@
+//! The CPU's step against the plain f64 loops, over odd shapes, and against itself on every instruction set.
+
+use bae_kernels::Isa;
+use bae_model::{
+    Activation, Adam, Architecture, Backend, Batch, Cpu, Estimator, Objective, OutputActivation, Parameters,
+    Target, reference::Reference,
+};
+use ndarray::{Array1, Array2};
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+fn uniform(rng: &mut ChaCha8Rng, rows: usize, columns: usize) -> Array2<f32> {
+    Array2::from_shape_simple_fn((rows, columns), || rng.random::<f32>() * 2.0 - 1.0)
+}
+
+fn parameters(rng: &mut ChaCha8Rng, d_in: usize, d_sae: usize, d_out: usize) -> Parameters {
+    Parameters {
+        w_enc: uniform(rng, d_in, d_sae),
+        b_enc: uniform(rng, 1, d_sae).remove_axis(ndarray::Axis(0)),
+        w_dec: uniform(rng, d_sae, d_out),
+        b_dec: uniform(rng, 1, d_out).remove_axis(ndarray::Axis(0)),
+    }
+}
+
+fn estimators() -> impl Strategy<Value = Estimator> {
+    prop_oneof![
+        Just(Estimator::Identity),
+        (0.05f64..3.0).prop_map(|width| Estimator::Sigmoid { width }),
+        (0.05f64..3.0).prop_map(|width| Estimator::Rectangle { width }),
+        Just(Estimator::ReferenceSigmoid),
+        Just(Estimator::Squarewave),
+    ]
+}
+
+/// Within the error that f32 sums of `length` terms of size up to `size` allow.
+fn near(what: &str, got: &Array2<f64>, want: &Array2<f64>, length: usize) {
+    let size = want.iter().fold(1e-3f64, |a, b| a.max(b.abs()));
+    let bound = 4.0 * f64::from(f32::EPSILON) * (length as f64 + 8.0) * size;
+    for (got, want) in got.iter().zip(want) {
+        assert!((got - want).abs() <= bound, "{what}: {got}, expected {want} within {bound}");
+    }
+}
+
+fn row(values: &Array1<f64>) -> Array2<f64> {
+    values.clone().insert_axis(ndarray::Axis(0))
+}
+
+/// Pre-activations further from an edge of the step than f32 can blur.
+fn decided(z: &Array2<f64>, estimator: Estimator) -> bool {
+    z.iter().all(|&z| match estimator {
+        Estimator::Squarewave => (z - z.round()).abs() > 1e-4,
+        Estimator::Rectangle { width } => z.abs() > 1e-4 && (z.abs() - width).abs() > 1e-4,
+        _ => z.abs() > 1e-4,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    #[test]
+    fn a_step_of_bits(
+        n in 1usize..70, d_in in 1usize..40, d_sae in 1usize..140, estimator in estimators(),
+        entropy_weight in 0f64..0.1, covariance_weight in prop_oneof![Just(0.0), 0f64..0.1], seed: u64,
+    ) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let start = parameters(&mut rng, d_in, d_sae, d_in);
+        let x = uniform(&mut rng, n, d_in);
+        let batch = Batch { x: x.view(), target: Target::Input };
+        let objective = Objective { entropy_weight, covariance_weight, ..Objective::default() };
+        let architecture = Architecture::binary(estimator);
+        let want = Reference::new(&start).trace(&architecture, &objective, batch).unwrap();
+        prop_assume!(decided(&want.z, estimator));
+        let got = Cpu::new(start, 2).trace(&architecture, &objective, batch).unwrap();
+        prop_assert_eq!(&got.h, &want.h);
+        near("z", &got.z, &want.z, d_in);
+        near("y", &got.y, &want.y, d_sae);
+        near("grad y", &got.grad_y, &want.grad_y, d_sae);
+        near("grad h", &got.grad_h, &want.grad_h, d_in);
+        // estimators that look at the gradient or at z pass their rounding on
+        near("grad z", &got.grad_z, &want.grad_z, 8 * (d_in + d_sae));
+        near("W_enc", &got.gradient.w_enc, &want.gradient.w_enc, 8 * (n + d_in + d_sae));
+        near("b_enc", &row(&got.gradient.b_enc), &row(&want.gradient.b_enc), 8 * (n + d_in + d_sae));
+        near("W_dec", &got.gradient.w_dec, &want.gradient.w_dec, n + d_sae);
+        near("b_dec", &row(&got.gradient.b_dec), &row(&want.gradient.b_dec), n + d_sae);
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-5 * b.abs().max(1e-6);
+        prop_assert!(close(got.stats.mse, want.stats.mse) && close(got.stats.loss, want.stats.loss));
+        prop_assert_eq!(got.stats.entropy_bits, want.stats.entropy_bits);
+        prop_assert!((got.stats.covariance - want.stats.covariance).abs() <= 1e-9 * want.stats.covariance);
+    }
+
+    #[test]
+    fn a_step_of_values(n in 1usize..40, d_in in 1usize..20, d_sae in 1usize..50, d_out in 1usize..20, which in 0usize..6, seed: u64) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let start = parameters(&mut rng, d_in, d_sae, d_out);
+        let (x, target) = (uniform(&mut rng, n, d_in), uniform(&mut rng, n, d_out));
+        let activation = [
+            Activation::None, Activation::Relu, Activation::Sigmoid, Activation::Tanh,
+            Activation::TopK(1 + d_sae / 3), Activation::JumpRelu(0.2),
+        ][which];
+        let architecture = Architecture { activation, output: OutputActivation::Tanh };
+        let objective = Objective { l1_weight: 1e-3, ..Objective::default() };
+        let batch = Batch { x: x.view(), target: Target::States(target.view()) };
+        let want = Reference::new(&start).trace(&architecture, &objective, batch).unwrap();
+        prop_assume!(want.z.iter().all(|z| z.abs() > 1e-4 && (z - 0.2).abs() > 1e-4));
+        let got = Cpu::new(start, 2).trace(&architecture, &objective, batch).unwrap();
+        near("h", &got.h, &want.h, d_in);
+        near("y", &got.y, &want.y, d_sae + d_in);
+        near("W_enc", &got.gradient.w_enc, &want.gradient.w_enc, 4 * (n + d_sae + d_in));
+        near("W_dec", &got.gradient.w_dec, &want.gradient.w_dec, 4 * (n + d_sae + d_in));
+    }
+
+    #[test]
+    fn encoding_and_decoding(n in 0usize..70, d_in in 1usize..40, d_sae in 1usize..140, seed: u64) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let start = parameters(&mut rng, d_in, d_sae, d_in);
+        let x = uniform(&mut rng, n, d_in);
+        let architecture = Architecture::binary(Estimator::Identity);
+        let (cpu, reference) = (Cpu::new(start.clone(), 2), Reference::new(&start));
+        let codes = cpu.encode(&architecture, x.view()).unwrap();
+        prop_assert_eq!((codes.rows(), codes.features()), (n, d_sae));
+        let want = reference.decode(&architecture, &codes).unwrap().mapv(f64::from);
+        near("decoded", &cpu.decode(&architecture, &codes).unwrap().mapv(f64::from), &want, d_sae);
+        if codes != reference.encode(&architecture, x.view()).unwrap() {
+            let z = bae_model::reference::pre_activations(&start.map(f64::from), x.view());
+            prop_assert!(!decided(&z, Estimator::Identity), "codes differ although no pre-activation is near 0");
+        }
+    }
+}
+
+#[test]
+fn fifty_steps_have_the_same_bits_on_every_instruction_set_and_any_threads() {
+    for (n, d_in, d_sae) in [(1, 1, 1), (15, 17, 33), (33, 31, 130), (70, 9, 64)] {
+        let run = |isa: Isa, threads: usize| {
+            let mut rng = ChaCha8Rng::seed_from_u64(9);
+            let start = parameters(&mut rng, d_in, d_sae, d_in);
+            let mut cpu = Cpu::new(start, threads).with_isa(isa);
+            for step in 0..50 {
+                let x = uniform(&mut rng, n, d_in);
+                let objective =
+                    Objective { entropy_weight: 1e-3, covariance_weight: 1e-4, ..Objective::default() };
+                let width = 0.3 + f64::from(step) / 100.0;
+                let architecture = Architecture::binary(Estimator::Sigmoid { width });
+                let batch = Batch { x: x.view(), target: Target::Input };
+                cpu.step(&architecture, &objective, &Adam::new(1e-2), batch).unwrap();
+            }
+            let bits: Vec<u32> =
+                cpu.view().flat().iter().flat_map(|v| v.iter().map(|v| v.to_bits())).collect();
+            bits
+        };
+        let plain = run(Isa::PORTABLE, 1);
+        for isa in Isa::available() {
+            for threads in [1, 2, 3, 8] {
+                assert!(run(isa, threads) == plain, "{} {threads} threads, {n} {d_in} {d_sae}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn wrong_widths_and_nan_are_named() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut cpu = Cpu::new(parameters(&mut rng, 4, 6, 4), 1);
+    let architecture = Architecture::binary(Estimator::Identity);
+    let wide = uniform(&mut rng, 3, 5);
+    let error = cpu.encode(&architecture, wide.view()).unwrap_err().to_string();
+    assert!(error.contains("width 5") && error.contains('4'), "{error}");
+    let mut x = uniform(&mut rng, 3, 4);
+    x[[2, 1]] = f32::NAN;
+    let batch = Batch { x: x.view(), target: Target::Input };
+    let before = cpu.parameters();
+    let error =
+        cpu.step(&architecture, &Objective::default(), &Adam::new(0.1), batch).unwrap_err().to_string();
+    assert!(error.contains("row 2") && error.contains("not a number"), "{error}");
+    assert_eq!(cpu.parameters(), before);
+    let codes = bae_codes::BitMatrix::zeros(1, 7);
+    assert!(cpu.decode(&architecture, &codes).is_err());
+}
