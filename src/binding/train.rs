@@ -41,14 +41,11 @@ fn finish(context: &Context, options: &TrainOptions, outcome: Outcome) -> std::r
         Some(Stopped::Cancelled) => Ok(End::Cancelled(json!({
             "steps": summary.steps, "bestStep": summary.best_step, "model": kept,
         }))),
-        Some(Stopped::Diverged(cause)) => {
+        Some(Stopped::Failed(error)) => {
+            let Failure { code, message } = error.into();
             let kept =
                 kept.map_or(String::new(), |path| format!("; the best model before that is in {path}"));
-            let step = summary.steps;
-            let message = format!(
-                "the loss is not finite at step {step} ({cause}): lower the learning rate or the weights{kept}"
-            );
-            Err(Failure { code: "NOT_FINITE", message })
+            Err(Failure { code, message: format!("{message}{kept}") })
         }
         None => {
             let mut done = json!(summary);

@@ -17,6 +17,14 @@ pub enum TrainError {
     /// A device that is not there.
     #[error("{0}")]
     Device(String),
+    /// The loss stopped being a number.
+    #[error("the loss is not finite at step {step} ({cause}); lower the learning rate or the weights")]
+    Diverged {
+        /// Steps taken when it was seen.
+        step: usize,
+        /// What was seen.
+        cause: String,
+    },
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -29,7 +37,7 @@ impl TrainError {
             TrainError::Option(_) => "INVALID_ARGUMENT",
             TrainError::Data(error) => error.code(),
             TrainError::Model(ModelError::Shape { .. }) => "SHAPE_MISMATCH",
-            TrainError::Model(_) => "NOT_FINITE",
+            TrainError::Model(_) | TrainError::Diverged { .. } => "NOT_FINITE",
             TrainError::Device(_) => "DEVICE_UNAVAILABLE",
             TrainError::Cancelled => "CANCELLED",
         }

@@ -276,10 +276,10 @@ impl Plan {
         }
     }
 
-    /// The objective of a step in `epoch` (from 0).
+    /// The objective of a step in `epoch`, from 1.
     pub(crate) fn objective(&self, epoch: usize) -> Objective {
         let objective = self.final_objective();
-        let begun = epoch >= self.entropy_start_epoch;
+        let begun = epoch > self.entropy_start_epoch;
         Objective { entropy_weight: if begun { objective.entropy_weight } else { 0.0 }, ..objective }
     }
 

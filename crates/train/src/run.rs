@@ -10,6 +10,7 @@ use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::Serialize;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -29,12 +30,18 @@ pub struct Outcome {
 }
 
 /// Why a run ended before its last step. The best model up to there is kept.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub enum Stopped {
     /// The caller asked for it.
     Cancelled,
-    /// The loss was not finite.
-    Diverged(String),
+    /// The data could not be read any further, or the loss was not finite.
+    Failed(TrainError),
+}
+
+impl<E: Into<TrainError>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Stopped::Failed(error.into())
+    }
 }
 
 /// The figures at the end of a run.
@@ -51,8 +58,8 @@ pub struct Summary {
     pub epochs: usize,
     /// Wall time of the run, in seconds.
     pub seconds: f64,
-    /// The model on the rows it was trained on.
-    pub train: TrainFigures,
+    /// The model on the rows it was trained on, unless the run was stopped.
+    pub train: Option<TrainFigures>,
     /// The model on the held-out rows, if any.
     pub validation: Option<Evaluation>,
     /// The untrained model on the same rows: what training started from.
@@ -100,11 +107,9 @@ pub fn train(
         ));
     }
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
-    let (mut training, held_out) = split(data.rows(), options, &mut rng)?;
+    let (training, held_out) = split(data.rows(), options, &mut rng)?;
     let plan = options.plan(data.d_in(), training.len())?;
-    let mut run = Run::start(data, &plan, &training, &held_out, options, &mut rng)?;
-    let mut history = vec![];
-    let start = Event::Start {
+    on_event(&Event::Start {
         rows: data.rows(),
         train_rows: training.len(),
         validation_rows: held_out.len(),
@@ -115,17 +120,16 @@ pub fn train(
         device: "cpu",
         threads: thread_count(options.threads),
         simd: Isa::best().name(),
-    };
-    on_event(&start);
+    });
+    let mut run = Run::start(data, &plan, training, held_out, options, rng)?;
+    let mut history = vec![];
     let mut tell = |event: Event| {
         on_event(&event);
         if !matches!(event, Event::Step { .. }) {
             history.push(event);
         }
     };
-
     let before = run.validate()?;
-    let mut best = Best { model: run.folded(), step: 0, loss: f64::INFINITY, evaluation: before.clone() };
     if let Some(evaluation) = &before {
         tell(Event::Validation(Validation {
             epoch: 0,
@@ -134,78 +138,21 @@ pub fn train(
             evaluation: evaluation.clone(),
         }));
     }
-    let mut stopped = None;
-    let mut epochs_begun = 0;
-    'epochs: for epoch in 0..plan.epochs() {
-        if cancel.load(Ordering::Relaxed) {
-            stopped = Some(Stopped::Cancelled);
-            break;
+    let stopped = run.epochs(options.shuffle, cancel, &mut tell).err();
+    let best = match run.best.take() {
+        Some(best) => best,
+        // stopped within the first epoch: what was learnt so far is worth more than nothing
+        None => {
+            Best { model: run.folded(), step: run.step, loss: f64::INFINITY, evaluation: run.validate()? }
         }
-        epochs_begun = epoch + 1;
-        if options.shuffle {
-            training.shuffle(&mut rng);
-        }
-        let mut means = Means::default();
-        for rows in training.chunks(plan.batch_size).take(plan.steps - run.step) {
-            if cancel.load(Ordering::Relaxed) {
-                stopped = Some(Stopped::Cancelled);
-                break 'epochs;
-            }
-            let (stats, learning_rate, entropy_weight) = match run.learn(epoch, rows, &mut rng) {
-                Ok(learned) => learned,
-                Err(TrainError::Model(cause)) => {
-                    stopped = Some(Stopped::Diverged(cause.to_string()));
-                    break 'epochs;
-                }
-                Err(other) => return Err(other),
-            };
-            means.add(&stats);
-            tell(Event::Step {
-                step: run.step,
-                steps: plan.steps,
-                epoch: epoch + 1,
-                epochs: plan.epochs(),
-                loss: stats.loss,
-                mse: stats.mse,
-                batch_entropy_bits: stats.entropy_bits,
-                covariance: stats.covariance,
-                learning_rate,
-                entropy_weight,
-            });
-            if !stats.loss.is_finite() {
-                stopped = Some(Stopped::Diverged(cause_of(&stats, rows.len())));
-                break 'epochs;
-            }
-        }
-        tell(means.event(epoch + 1, &run));
-        if let Some(evaluation) = run.validate()? {
-            let loss = run.objective_of(&evaluation);
-            let is_best = loss < best.loss;
-            if is_best {
-                best =
-                    Best { model: run.folded(), step: run.step, loss, evaluation: Some(evaluation.clone()) };
-            }
-            tell(Event::Validation(Validation {
-                epoch: epoch + 1,
-                step: run.step,
-                best: is_best,
-                evaluation,
-            }));
-        } else {
-            best = Best { model: run.folded(), step: run.step, loss: f64::INFINITY, evaluation: None };
-        }
-    }
-    if best.step == 0 && run.step > 0 && stopped == Some(Stopped::Cancelled) {
-        // cancelled within the first epoch: what was learnt so far is worth more than the start
-        best = Best { model: run.folded(), step: run.step, loss: f64::INFINITY, evaluation: run.validate()? };
-    }
+    };
     let summary = Summary {
         device: "cpu",
         threads: thread_count(options.threads),
         steps: run.step,
-        epochs: epochs_begun,
+        epochs: run.step.div_ceil(plan.steps_per_epoch),
         seconds: began.elapsed().as_secs_f64(),
-        train: run.train_figures(&best.model, &training)?,
+        train: if stopped.is_none() { Some(run.train_figures(&best.model)?) } else { None },
         validation: best.evaluation,
         before,
         best_step: best.step,
@@ -255,39 +202,102 @@ struct Best {
 struct Run<'a> {
     data: &'a Dataset,
     plan: &'a Plan,
-    held_out: &'a [usize],
+    training: Vec<usize>,
+    held_out: Vec<usize>,
     engine: Cpu,
     normalisation: Normalisation,
     /// Standard deviation of the encoder's input noise.
     noise: f32,
+    rng: ChaCha8Rng,
     step: usize,
+    best: Option<Best>,
 }
 
 impl<'a> Run<'a> {
     fn start(
         data: &'a Dataset,
         plan: &'a Plan,
-        training: &[usize],
-        held_out: &'a [usize],
+        training: Vec<usize>,
+        held_out: Vec<usize>,
         options: &TrainOptions,
-        rng: &mut ChaCha8Rng,
+        mut rng: ChaCha8Rng,
     ) -> Result<Self, TrainError> {
         let threads = Cpu::new(Parameters::zeros(0, 0, 0), options.threads);
-        let Start { normalisation, parameters, noise } =
-            threads.install(|| plan.begin(data, training, rng))?;
+        let begin = || plan.begin(data, &training, &mut rng);
+        let Start { normalisation, parameters, noise } = threads.install(begin)?;
         let engine = threads.with_parameters(parameters);
-        Ok(Self { data, plan, held_out, engine, normalisation, noise, step: 0 })
+        Ok(Self { data, plan, training, held_out, engine, normalisation, noise, rng, step: 0, best: None })
     }
 
-    /// One step on these rows: its statistics, learning rate and entropy weight.
-    fn learn(
+    /// All epochs, validated one by one.
+    fn epochs(
+        &mut self,
+        shuffle: bool,
+        cancel: &AtomicBool,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<(), Stopped> {
+        for epoch in 1..=self.plan.epochs() {
+            if shuffle {
+                self.training.shuffle(&mut self.rng);
+            }
+            let means = self.epoch(epoch, cancel, tell)?;
+            tell(means.event(epoch, self));
+            let evaluation = self.validate()?;
+            let loss = evaluation.as_ref().map(|evaluation| self.objective_of(evaluation));
+            // with nothing held out, the last model is the one to keep
+            let is_best = self.best.as_ref().is_none_or(|best| loss.is_none_or(|loss| loss < best.loss));
+            if is_best {
+                let (model, loss) = (self.folded(), loss.unwrap_or(f64::INFINITY));
+                self.best = Some(Best { model, step: self.step, loss, evaluation: evaluation.clone() });
+            }
+            if let Some(evaluation) = evaluation {
+                tell(Event::Validation(Validation { epoch, step: self.step, best: is_best, evaluation }));
+            }
+        }
+        Ok(())
+    }
+
+    /// The steps of one epoch, from 1.
+    fn epoch(
         &mut self,
         epoch: usize,
-        rows: &[usize],
-        rng: &mut ChaCha8Rng,
-    ) -> Result<(StepStats, f64, f64), TrainError> {
+        cancel: &AtomicBool,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Means, Stopped> {
+        let mut means = Means::default();
+        let Plan { batch_size, steps, .. } = *self.plan;
+        for start in (0..self.training.len()).step_by(batch_size).take(steps - self.step) {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Stopped::Cancelled);
+            }
+            let rows = start..self.training.len().min(start + batch_size);
+            let (stats, learning_rate, entropy_weight) = self.learn(epoch, rows.clone())?;
+            means.add(&stats);
+            tell(Event::Step {
+                step: self.step,
+                steps,
+                epoch,
+                epochs: self.plan.epochs(),
+                loss: stats.loss,
+                mse: stats.mse,
+                batch_entropy_bits: stats.entropy_bits,
+                covariance: stats.covariance,
+                learning_rate,
+                entropy_weight,
+            });
+            if !stats.loss.is_finite() {
+                return Err(
+                    TrainError::Diverged { step: self.step, cause: cause_of(&stats, rows.len()) }.into()
+                );
+            }
+        }
+        Ok(means)
+    }
+
+    /// One step on these of the training rows: its statistics, learning rate and entropy weight.
+    fn learn(&mut self, epoch: usize, rows: Range<usize>) -> Result<(StepStats, f64, f64), TrainError> {
         let mut x = Array2::zeros((rows.len(), self.data.d_in()));
-        self.data.read_rows(rows, x.view_mut())?;
+        self.data.read_rows(&self.training[rows], x.view_mut())?;
         self.normalisation.apply(x.view_mut());
         let adam = self.plan.adam(self.step);
         let objective = self.plan.objective(epoch);
@@ -296,7 +306,7 @@ impl<'a> Run<'a> {
             Batch { x: x.view(), target: Target::Input }
         } else {
             noisy = x.mapv(|x| {
-                let normal: f32 = StandardNormal.sample(rng);
+                let normal: f32 = StandardNormal.sample(&mut self.rng);
                 x + self.noise * normal
             });
             Batch { x: noisy.view(), target: Target::States(x.view()) }
@@ -317,12 +327,13 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         let model = self.engine.with_parameters(self.folded());
-        evaluate(&model, &self.plan.architecture(), self.data, Some(self.held_out), |_| true).map(Some)
+        evaluate(&model, &self.plan.architecture(), self.data, Some(&self.held_out), |_| true).map(Some)
     }
 
-    fn train_figures(&self, model: &Parameters, training: &[usize]) -> Result<TrainFigures, TrainError> {
+    fn train_figures(&self, model: &Parameters) -> Result<TrainFigures, TrainError> {
         let model = self.engine.with_parameters(model.clone());
-        let measured = evaluate(&model, &self.plan.architecture(), self.data, Some(training), |_| true)?;
+        let measured =
+            evaluate(&model, &self.plan.architecture(), self.data, Some(&self.training), |_| true)?;
         Ok(TrainFigures {
             loss: self.objective_of(&measured),
             mse: measured.mse,

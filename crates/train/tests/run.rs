@@ -124,10 +124,11 @@ fn a_last_batch_of_one_row_is_harmless_except_as_published() {
     let data = states(11, 5);
     let json = r#""dSae": 8, "epochs": 4, "batchSize": 5, "validationFraction": 0"#;
     let outcome = run(&data, &format!("{{{json}}}")).unwrap();
-    assert!(outcome.stopped.is_none() && outcome.summary.train.loss.is_finite());
+    assert!(outcome.stopped.is_none() && outcome.summary.train.unwrap().loss.is_finite());
     let published = run(&data, &format!(r#"{{{json}, "preset": "reference"}}"#)).unwrap();
-    let Some(Stopped::Diverged(cause)) = published.stopped else { panic!("{:?}", published.stopped) };
-    assert!(cause.contains("batch of one row"), "{cause}");
+    let Some(Stopped::Failed(error)) = published.stopped else { panic!("{:?}", published.stopped) };
+    assert_eq!(error.code(), "NOT_FINITE");
+    assert!(error.to_string().contains("batch of one row"), "{error}");
 }
 
 #[test]
@@ -141,7 +142,7 @@ fn cancelling_keeps_the_best_so_far() {
             }
         })
         .unwrap();
-    assert_eq!(outcome.stopped, Some(Stopped::Cancelled));
+    assert!(matches!(outcome.stopped, Some(Stopped::Cancelled)));
     assert_eq!(outcome.summary.steps, 9);
     assert!((1..=9).contains(&outcome.summary.best_step));
     assert!(outcome.summary.validation.is_some());
@@ -180,4 +181,40 @@ fn evaluation_equals_the_plain_formulas() {
     let sum: f64 = covariance.indexed_iter().filter(|((i, j), _)| i != j).map(|(_, c)| c.abs()).sum();
     assert!((measured.covariance - sum).abs() < 1e-9, "{} {sum}", measured.covariance);
     assert!((measured.codes.l0 - h.sum() / 50.0).abs() < 1e-12);
+}
+
+/// Reads well until row 30 has been read `good` times.
+struct Fails {
+    data: Dataset,
+    good: std::sync::atomic::AtomicUsize,
+}
+
+impl bae_data::Source for Fails {
+    fn name(&self) -> String {
+        "disk".into()
+    }
+    fn rows(&self) -> usize {
+        self.data.rows()
+    }
+    fn d_in(&self) -> usize {
+        self.data.d_in()
+    }
+    fn read(&self, start: usize, out: ndarray::ArrayViewMut2<f32>) -> Result<(), bae_data::DataError> {
+        let range = start..start + out.nrows();
+        if range.contains(&30) && self.good.fetch_sub(1, Ordering::Relaxed) == 0 {
+            return Err(bae_data::DataError::CorruptFile("disk: gone".into()));
+        }
+        self.data.read(range, out)
+    }
+}
+
+#[test]
+fn data_that_fails_in_the_middle_costs_only_what_comes_after() {
+    let source = Fails { data: states(100, 6), good: 5.into() };
+    let data = Dataset::new(vec![Box::new(source)]).unwrap();
+    let outcome =
+        run(&data, r#"{"dSae": 20, "epochs": 50, "batchSize": 20, "validationFraction": 0}"#).unwrap();
+    let Some(Stopped::Failed(error)) = outcome.stopped else { panic!("{:?}", outcome.stopped) };
+    assert_eq!(error.code(), "CORRUPT_FILE");
+    assert!(outcome.summary.best_step >= 5 && outcome.summary.steps >= outcome.summary.best_step);
 }
