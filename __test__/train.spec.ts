@@ -330,8 +330,8 @@ describe('a run that fails', () => {
   })
 
   test('never throws synchronously', async () => {
-    const run = train(undefined as never, null as never)
-    await expect(run).rejects.toBeInstanceOf(Error)
+    const run = train(undefined as never, { steps: {} as never })
+    await expect(run).rejects.toBeInstanceOf(BaeError)
   })
 
   test('a folder that cannot be written: refused before training', async () => {

@@ -98,7 +98,7 @@ const stages = [
   ['biome', whole(node, [bin('@biomejs', 'biome', 'bin', 'biome'), 'check', '--error-on-warnings'])],
   ['types', whole(node, [bin('typescript', 'bin', 'tsc'), '-p', '__test__'])],
   ['rust format', component('rustfmt', ['fmt', '--all', '--check'])],
-  ['rust lints', component('clippy', ['clippy', '--workspace', '--all-targets', '--', '-D', 'warnings'])],
+  ['rust lints', component('clippy', ['clippy', '--workspace', '--lib', '--tests', '--', '-D', 'warnings'])],
   ['rust tests', rustTests],
   ['vitest', vitest],
   ['examples', examples],

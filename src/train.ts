@@ -120,8 +120,14 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
   readonly #outcome: Promise<TrainOutcome>
 
   /** @internal */
-  constructor(data: StatesInput, options: TrainOptions) {
-    this.#outcome = this.#run(data, options).finally(() => this.#log.end())
+  constructor(data: StatesInput, { signal, ...options }: TrainOptions) {
+    const abort = () => this.#cancel.abort(signal?.reason)
+    if (signal?.aborted) abort()
+    signal?.addEventListener('abort', abort, { once: true })
+    this.#outcome = this.#run(data, options).finally(() => {
+      signal?.removeEventListener('abort', abort)
+      this.#log.end()
+    })
     this.#outcome.catch(() => {})
   }
 
@@ -167,9 +173,9 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
 
   async #run(
     data: StatesInput,
-    { signal: given, dIn, onEvent, ...settings }: TrainOptions,
+    { dIn, onEvent, ...settings }: Omit<TrainOptions, 'signal'>,
   ): Promise<TrainOutcome> {
-    const signal = given ? AbortSignal.any([given, this.#cancel.signal]) : this.#cancel.signal
+    const { signal } = this.#cancel
     signal.throwIfAborted()
     const json = settingsJson(settings)
     const states = await toStates(data, { dIn, signal })

@@ -1,4 +1,14 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { BinaryAutoencoder, BinaryCodes } from '../../src/index.js'
@@ -381,10 +391,27 @@ describe('streams', () => {
     expect(await ended).toMatchObject({ status: 0, stderr: '' })
   })
 
+  test('a closed stderr does not end the training', async () => {
+    const out = join(folder(), 'm')
+    const { child, ended } = start(['train', data, '--out', out, ...QUICK])
+    child.stderr!.destroy()
+    expect(await ended).toMatchObject({ status: 0, stdout: expect.stringContaining('The model is in') })
+  })
+
+  test.runIf(existsSync('/dev/full'))('an output that cannot be written is a failure', async () => {
+    const full = openSync('/dev/full', 'w')
+    const { status, stderr } = spawnSync(process.execPath, [MAIN, 'inspect', model], {
+      stdio: ['ignore', full, 'pipe'],
+      encoding: 'utf8',
+    })
+    closeSync(full)
+    expect(stderr).toMatch(/^bae: [^\n]*no space left[^\n]*\n$/i)
+    expect(status).toBe(1)
+  })
+
   test.runIf(existsSync('/usr/bin/script'))(
     'on a terminal there is a bar, and it is taken away',
     async () => {
-      const { spawn } = await import('node:child_process')
       const out = join(folder(), 'm')
       const quote = (text: string) => `'${text}'`
       const train = [process.execPath, MAIN, 'train', data, '--out', out, ...QUICK, '--epochs', '200']

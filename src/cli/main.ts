@@ -28,7 +28,7 @@ process.exitCode = await main()
 /** Runs the command that the arguments name, and gives the exit status. */
 async function main(): Promise<number> {
   const json = process.argv.includes('--json')
-  endQuietlyOnClosedPipe()
+  outliveClosedPipes()
   try {
     await program(interruptible()).parseAsync()
     return 0
@@ -78,12 +78,11 @@ function interruptible(): AbortSignal {
   return controller.signal
 }
 
-/** `bae … | head` is no failure. */
-function endQuietlyOnClosedPipe(): void {
+/** `bae … | head` is no failure, and the work goes on; any other loss of the output is one. */
+function outliveClosedPipes(): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EPIPE') process.exit(0)
-      throw error
+      if (error.code !== 'EPIPE') process.exit(reportFailure(error, false))
     })
   }
 }
