@@ -97,8 +97,8 @@ const cases: Case[] = [
     'nothing of rank 2',
     'x.safetensors',
     safetensors(tensor('F32', [2, 2, 2, 2], new Float32Array(16))),
-    'UNSUPPORTED_FORMAT',
-    /no float tensor.*only x F32 \[2, 2, 2, 2\]/,
+    'SHAPE_MISMATCH',
+    /x has shape \[2, 2, 2, 2\]/,
   ],
   [
     'integers',

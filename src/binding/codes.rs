@@ -73,9 +73,14 @@ pub fn start_codes_entropy(
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     let codes = codes.get()?;
-    job::start(on_event, move |_| {
+    job::start(on_event, move |context| {
         let mut statistics = Statistics::new(codes.features());
-        statistics.add(&codes).expect("one width");
+        for rows in codes.chunks(1 << 16) {
+            statistics.add(&rows).expect("one width");
+            if !context.rows(statistics.rows() as usize, codes.rows()) {
+                return Ok(End::Cancelled(json!({})));
+            }
+        }
         Ok(End::Done(figures(&statistics)))
     })
 }

@@ -59,10 +59,12 @@ impl Context {
         &self.cancel
     }
 
-    /// Tells JavaScript, if its queue has room.
+    /// Tells JavaScript, if its queue has room; cancels the job if there is nobody left to tell.
     pub fn progress(&self, event: &impl serde::Serialize) {
-        if let Ok(json) = serde_json::to_string(event) {
-            self.events.call(JobEvent::Progress { json }, Mode::NonBlocking);
+        let Ok(json) = serde_json::to_string(event) else { return };
+        if self.events.call(JobEvent::Progress { json }, Mode::NonBlocking) == Status::Closing {
+            // the worker or process that wanted the result is gone
+            self.cancel.store(true, Ordering::Relaxed);
         }
     }
 

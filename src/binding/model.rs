@@ -171,11 +171,17 @@ pub fn start_decode(
 ) -> Result<Job, &'static str> {
     let (model, codes) = (model.get()?, codes.get()?);
     job::start(on_event, move |context| {
-        let decoded =
-            model.cpu(threads).decode(&model.architecture, &codes).map_err(bae_train::TrainError::from)?;
-        let rows = decoded.nrows();
-        context.leave(|output| output.values = Some(decoded.into_raw_vec_and_offset().0));
-        Ok(End::Done(json!({ "rows": rows, "dIn": model.cpu.view().d_in() })))
+        let (cpu, d_in) = (model.cpu(threads), model.cpu.view().d_in());
+        let mut values = Vec::with_capacity(codes.rows() * d_in);
+        for rows in codes.chunks(2048) {
+            let decoded = cpu.decode(&model.architecture, &rows).map_err(bae_train::TrainError::from)?;
+            values.extend(decoded);
+            if !context.rows(values.len() / d_in, codes.rows()) {
+                return Ok(End::Cancelled(json!({})));
+            }
+        }
+        context.leave(|output| output.values = Some(values));
+        Ok(End::Done(json!({ "rows": codes.rows(), "dIn": d_in })))
     })
 }
 

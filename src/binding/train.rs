@@ -2,7 +2,7 @@ use crate::error::Failure;
 use crate::job::{self, Context, End, Events, Job};
 use crate::model::Loaded;
 use crate::states::States;
-use bae_data::save_model;
+use bae_data::{model_config, save_model};
 use bae_train::{Outcome, Stopped, TrainOptions};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -29,9 +29,10 @@ pub fn start_train(
 /// Saves and hands over what a run came to, also when it was stopped.
 fn finish(context: &Context, options: &TrainOptions, outcome: Outcome) -> std::result::Result<End, Failure> {
     let Outcome { model, summary, history, stopped, plan } = outcome;
-    let mut config = Map::new();
-    config.insert("training".into(), json!(plan));
-    config.insert("summary".into(), json!(summary));
+    let mut settings = Map::new();
+    settings.insert("training".into(), json!(plan));
+    settings.insert("summary".into(), json!(summary));
+    let config = model_config(&model, &settings);
     let saved = options.out.as_deref().filter(|_| stopped.is_none() || summary.steps > 0);
     if let Some(out) = saved {
         save_model(out, &model, &config, options.overwrite)?;

@@ -116,6 +116,19 @@ impl BitMatrix {
         Ok(())
     }
 
+    /// Copies of `rows` rows each, the last one perhaps shorter: for work that reports how far it is.
+    ///
+    /// # Panics
+    /// If `rows` is 0.
+    pub fn chunks(&self, rows: usize) -> impl Iterator<Item = BitMatrix> {
+        let words = self.words_per_row();
+        (0..self.rows).step_by(rows).map(move |start| {
+            let end = self.rows.min(start + rows);
+            let words = self.words[start * words..end * words].to_vec();
+            BitMatrix { rows: end - start, features: self.features, words }
+        })
+    }
+
     /// Number of codes.
     pub fn rows(&self) -> usize {
         self.rows
@@ -211,6 +224,9 @@ mod tests {
             }
             prop_assert_eq!(&BitMatrix::from_bytes(&codes.to_bytes(0..rows), rows, features).unwrap(), &codes);
             prop_assert_eq!(&across.transposed(), &codes);
+            let mut joined = BitMatrix::zeros(0, features);
+            codes.chunks(16).for_each(|chunk| joined.append(&chunk).unwrap());
+            prop_assert_eq!(&joined, &codes);
         }
     }
 }

@@ -14,9 +14,9 @@ use crate::safetensors_file::Header;
 
 /// Describes what lies at `path`, from headers alone.
 ///
-/// - a model folder: `kind` "model", `d_in`, `d_sae`, `files`, `cfg`;
-/// - a codes file: `kind` "codes", `rows`, `d_sae`, `model`;
-/// - hidden states, as [`Dataset::open`] takes them: `kind` "hidden_states", `rows`, `d_in`, `dtype` ("mixed" if
+/// - a model folder: `kind` "model", `dIn`, `dSae`, `files`, and `cfg` as the file has it;
+/// - a codes file: `kind` "codes", `rows`, `dSae`, `model`;
+/// - hidden states, as [`Dataset::open`] takes them: `kind` "hidden_states", `rows`, `dIn`, `dtype` ("mixed" if
 ///   files differ), `tensors`, and `files` with the `path`, `tensor`, `rows` and `dtype` of each.
 ///
 /// # Errors
@@ -28,7 +28,7 @@ pub fn inspect(path: &str) -> Result<Value, DataError> {
     }
     if is_codes(file) {
         let StoredCodes { rows, d_sae, model, .. } = StoredCodes::open(file)?;
-        return Ok(json!({ "kind": "codes", "rows": rows, "d_sae": d_sae, "model": model }));
+        return Ok(json!({ "kind": "codes", "rows": rows, "dSae": d_sae, "model": model }));
     }
     hidden_states(path)
 }
@@ -40,7 +40,7 @@ fn model(dir: &Path) -> Result<Value, DataError> {
     for entry in fs::read_dir(dir).map_err(cannot)? {
         files.insert(entry.map_err(cannot)?.file_name().to_string_lossy().into_owned());
     }
-    Ok(json!({ "kind": "model", "d_in": d_in, "d_sae": d_sae, "files": files, "cfg": config }))
+    Ok(json!({ "kind": "model", "dIn": d_in, "dSae": d_sae, "files": files, "cfg": config }))
 }
 
 fn is_codes(path: &Path) -> bool {
@@ -75,6 +75,6 @@ fn hidden_states(spec: &str) -> Result<Value, DataError> {
         json!({ "kind": "hidden_states", "dtype": dtype, "tensors": tensors, "files": files });
     let data = Dataset::new(sources.into_iter().map(|source| Box::new(source) as Box<dyn Source>).collect())?;
     described["rows"] = json!(data.rows());
-    described["d_in"] = json!(data.d_in());
+    described["dIn"] = json!(data.d_in());
     Ok(described)
 }

@@ -21,5 +21,5 @@ pub use dataset::{Dataset, MemorySource, Source, check_finite};
 pub use error::DataError;
 pub use folder::{check_output, write_folder};
 pub use inspect::inspect;
-pub use model_file::{load_model, save_model, write_model};
+pub use model_file::{load_model, model_config, save_model, write_model};
 pub use split::{training_rows, training_rows_of};

@@ -65,14 +65,28 @@ pub fn write_model(
         Ok(())
     })?;
 
-    let mut config = config.clone();
+    let config = model_config(parameters, config);
+    write_file(&dir.join(CONFIG), |file| writeln!(file, "{:#}", Value::Object(config)))
+}
+
+/// What `cfg.json` says of these parameters: the keys that sparse-autoencoder tools read, then those of `settings`.
+pub fn model_config(parameters: &Parameters, settings: &Map<String, Value>) -> Map<String, Value> {
+    let mut config = Map::new();
     config.insert("architecture".to_owned(), json!("bae"));
-    config.insert("d_in".to_owned(), json!(d_in));
-    config.insert("d_sae".to_owned(), json!(d_sae));
+    config.insert("d_in".to_owned(), json!(parameters.d_in()));
+    config.insert("d_sae".to_owned(), json!(parameters.d_sae()));
     config.insert("dtype".to_owned(), json!("float32"));
     config.insert("apply_b_dec_to_input".to_owned(), json!(false));
-    config.entry("metadata").or_insert_with(|| json!({}));
-    write_file(&dir.join(CONFIG), |file| writeln!(file, "{:#}", Value::Object(config)))
+    config.insert(
+        "metadata".to_owned(),
+        json!({ "made_by": concat!("binary-autoencoder ", env!("CARGO_PKG_VERSION")) }),
+    );
+    for (key, value) in settings {
+        if matches!(key.as_str(), "metadata") || !config.contains_key(key) {
+            config.insert(key.clone(), value.clone());
+        }
+    }
+    config
 }
 
 /// Reads a model folder and its `cfg.json`.

@@ -100,6 +100,8 @@ pub(crate) fn hidden_states(file: &InputFile, tensor: Option<&str>) -> Result<La
             match (header.tensor(PREFERRED), candidates.next(), candidates.next()) {
                 (Some(preferred), _, _) => preferred,
                 (None, Some(only), None) => only,
+                // the only tensor there is: what is wrong with it is said below
+                (None, None, _) if header.tensors.len() == 1 => &header.tensors[0],
                 (None, None, _) => {
                     return Err(DataError::format(format!(
                         "{path} holds no float tensor [rows, d_in], only {}; save the hidden states as one",

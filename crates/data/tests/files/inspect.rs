@@ -18,7 +18,7 @@ fn everything_is_described() {
     save_model(model.as_ref(), &Parameters::zeros(3, 5, 3), &Map::new(), false).unwrap();
     let described = inspect(&model).unwrap();
     assert_eq!(
-        (&described["kind"], &described["d_in"], &described["d_sae"]),
+        (&described["kind"], &described["dIn"], &described["dSae"]),
         (&json!("model"), &json!(3), &json!(5))
     );
     assert_eq!(described["files"], json!(["cfg.json", "sae_weights.safetensors"]));
@@ -28,7 +28,7 @@ fn everything_is_described() {
     let mut writer = CodesWriter::create(codes.as_ref(), 5, 2, "the model", false).unwrap();
     writer.append(&BitMatrix::zeros(2, 5)).unwrap();
     writer.finish().unwrap();
-    let expected = json!({ "kind": "codes", "rows": 2, "d_sae": 5, "model": "the model" });
+    let expected = json!({ "kind": "codes", "rows": 2, "dSae": 5, "model": "the model" });
     assert_eq!(inspect(&codes).unwrap(), expected);
 
     fs::create_dir(path("data")).unwrap();
@@ -41,7 +41,7 @@ fn everything_is_described() {
     let a_file = json!({ "path": a, "tensor": "x", "rows": 4, "dtype": "bfloat16" });
     let b_file = json!({ "path": b, "tensor": null, "rows": 1, "dtype": "float32" });
     let expected = json!({
-        "kind": "hidden_states", "rows": 5, "d_in": 2, "dtype": "mixed", "tensors": ["x"],
+        "kind": "hidden_states", "rows": 5, "dIn": 2, "dtype": "mixed", "tensors": ["x"],
         "files": [a_file, b_file]
     });
     assert_eq!(inspect(&path("data")).unwrap(), expected);
