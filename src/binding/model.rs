@@ -172,7 +172,14 @@ pub fn start_decode(
     let (model, codes) = (model.get()?, codes.get()?);
     job::start(on_event, move |context| {
         let (cpu, d_in) = (model.cpu(threads), model.cpu.view().d_in());
-        let mut values = Vec::with_capacity(codes.rows() * d_in);
+        let mut values = vec![];
+        values.try_reserve_exact(codes.rows().saturating_mul(d_in)).map_err(|_| Failure {
+            code: "OUT_OF_MEMORY",
+            message: format!(
+                "{} rows of {d_in} values do not fit in memory; decode fewer at once",
+                codes.rows()
+            ),
+        })?;
         for rows in codes.chunks(2048) {
             let decoded = cpu.decode(&model.architecture, &rows).map_err(bae_train::TrainError::from)?;
             values.extend(decoded);

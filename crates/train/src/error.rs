@@ -17,6 +17,9 @@ pub enum TrainError {
     /// A device that is not there.
     #[error("{0}")]
     Device(String),
+    /// The run would not fit in memory.
+    #[error("{0}")]
+    Memory(String),
     /// The loss stopped being a number.
     #[error("the loss is not finite at step {step} ({cause}); lower the learning rate or the weights")]
     Diverged {
@@ -38,6 +41,7 @@ impl TrainError {
             TrainError::Data(error) => error.code(),
             TrainError::Model(ModelError::Shape { .. }) => "SHAPE_MISMATCH",
             TrainError::Model(_) | TrainError::Diverged { .. } => "NOT_FINITE",
+            TrainError::Memory(_) => "OUT_OF_MEMORY",
             TrainError::Device(_) => "DEVICE_UNAVAILABLE",
             TrainError::Cancelled => "CANCELLED",
         }

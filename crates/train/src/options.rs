@@ -292,6 +292,31 @@ impl Plan {
         Adam::new(self.learning_rate * schedule.factor(done, self.steps))
     }
 
+    /// Asks the system for all that training takes at once, and gives it back: running out of memory later would end
+    /// the process.
+    ///
+    /// # Errors
+    /// [`TrainError::Memory`] with the bytes.
+    pub(crate) fn check_memory(&self, d_in: usize, training_rows: usize) -> Result<(), TrainError> {
+        // parameters, gradient and two moments, the model kept as the best and one being measured
+        let parameters = 6 * 2 * d_in.saturating_mul(self.d_sae);
+        // pre-activations, two gradients and the counts of a batch; the rows and their reconstruction
+        let batch = self.batch_size.min(training_rows).saturating_mul(4 * self.d_sae + 5 * d_in);
+        // signs of all pairs, one bit each
+        let pairs = self.d_sae.saturating_mul(self.d_sae) / 16;
+        let sample = 3 * SAMPLE_VALUES.min(training_rows.saturating_mul(d_in));
+        let bytes = 4usize.saturating_mul(parameters.saturating_add(batch).saturating_add(pairs + sample));
+        Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
+            TrainError::Memory(format!(
+                "training {} features on {d_in} values in batches of {} takes about {:.1} GiB, which this system does \
+                 not give; lower dSae or batchSize",
+                self.d_sae,
+                self.batch_size.min(training_rows),
+                bytes as f64 / f64::from(1 << 30)
+            ))
+        })
+    }
+
     /// Measures a sample of the training rows and draws what training starts from. Runs on the engine's threads.
     pub(crate) fn begin(
         &self,

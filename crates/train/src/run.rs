@@ -109,6 +109,7 @@ pub fn train(
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
     let (training, held_out) = split(data.rows(), options, &mut rng)?;
     let plan = options.plan(data.d_in(), training.len())?;
+    plan.check_memory(data.d_in(), training.len())?;
     on_event(&Event::Start {
         rows: data.rows(),
         train_rows: training.len(),

@@ -106,6 +106,8 @@ fn contradictions_and_impossible_values_are_refused() {
         let message = refused(&data, json);
         assert!(!message.contains('\n') && message.len() > 15, "{json}: {message}");
     }
+    let too_large = run(&data, r#"{"dSae": 100000000000}"#).err().unwrap();
+    assert_eq!(too_large.code(), "OUT_OF_MEMORY", "{too_large}");
     assert!(serde_json::from_str::<TrainOptions>(r#"{"learningrate": 1}"#).is_err());
     assert!(serde_json::from_str::<TrainOptions>(r#"{"steps": 2.5}"#).is_err());
     assert_eq!(run(&data, r#"{"device": "gpu"}"#).err().unwrap().code(), "DEVICE_UNAVAILABLE");
