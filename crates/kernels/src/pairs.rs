@@ -13,9 +13,13 @@ pub struct Covariance {
     pub negative: Vec<u64>,
     /// Words for each feature: features.div_ceil(64).
     pub words: usize,
+    /// Features that vary over the samples, ascending: all others have no signs.
+    live: Vec<usize>,
 }
 
 /// Counts all pairs of the `ones.len()` features, given as rows of `words_per_feature` words over the samples.
+///
+/// Features that are constant over the samples vary with none and cost nothing.
 ///
 /// # Panics
 /// If the lengths do not fit, or there are more than 2³¹ − 1 samples.
@@ -27,8 +31,7 @@ pub fn covariance(
     samples: usize,
 ) -> Covariance {
     let features = ones.len();
-    assert_eq!(by_feature.len(), features * words_per_feature, "words of all features");
-    assert!(samples < 1 << 31, "{samples} samples");
+    let live = live(by_feature, words_per_feature, ones, samples);
     let words = features.div_ceil(64);
     let mut positive = vec![0u64; features * words];
     let mut negative = vec![0u64; features * words];
@@ -36,13 +39,14 @@ pub fn covariance(
         .par_chunks_mut(words.max(1))
         .zip(negative.par_chunks_mut(words.max(1)))
         .enumerate()
+        .filter(|(j, _)| live.binary_search(j).is_ok())
         .map(|(j, (positive, negative))| {
             let planes = Planes { positive, negative };
-            pairs_of(isa, by_feature, words_per_feature, ones, samples as i64, j, planes)
+            pairs_of(isa, by_feature, words_per_feature, ones, &live, samples as i64, j, planes)
         })
         .map(i128::from)
         .sum();
-    Covariance { absolute_sum, positive, negative, words }
+    Covariance { absolute_sum, positive, negative, words, live }
 }
 
 /// Σ_{i ≠ j} |D_ij| alone, without the signs: no memory for pairs. Arguments as for [`covariance`].
@@ -56,25 +60,34 @@ pub fn absolute_sum(
     ones: &[u32],
     samples: usize,
 ) -> i128 {
+    let live = live(by_feature, words_per_feature, ones, samples);
+    let below = |at: usize| {
+        i128::from(sum_below(isa, by_feature, words_per_feature, ones, &live[..at], samples as i64, live[at]))
+    };
+    2 * (0..live.len()).into_par_iter().map(below).sum::<i128>()
+}
+
+/// Features that are neither on nor off in all samples.
+fn live(by_feature: &[u64], words_per_feature: usize, ones: &[u32], samples: usize) -> Vec<usize> {
     assert_eq!(by_feature.len(), ones.len() * words_per_feature, "words of all features");
     assert!(samples < 1 << 31, "{samples} samples");
-    let below = |j: usize| i128::from(sum_below(isa, by_feature, words_per_feature, ones, samples as i64, j));
-    2 * (0..ones.len()).into_par_iter().map(below).sum::<i128>()
+    (0..ones.len()).filter(|&j| ones[j] > 0 && (ones[j] as usize) < samples).collect()
+}
+
+/// Samples in which both of two features are on.
+#[inline(always)]
+fn both(a: &[u64], b: &[u64]) -> i64 {
+    i64::from(a.iter().zip(b).map(|(a, b)| (a & b).count_ones()).sum::<u32>())
 }
 
 crate::isa::per_isa! {
-    fn sum_below(by_feature: &[u64], per_feature: usize, ones: &[u32], n: i64, j: usize) -> i64 {
-        let mine = &by_feature[j * per_feature..(j + 1) * per_feature];
-        let s_j = i64::from(ones[j]);
-        let mut sum = 0;
-        for (other, &s_i) in by_feature.chunks_exact(per_feature.max(1)).zip(ones).take(j) {
-            let mut both = 0u32;
-            for (a, b) in mine.iter().zip(other) {
-                both += (a & b).count_ones();
-            }
-            sum += (n * i64::from(both) - s_j * i64::from(s_i)).abs();
-        }
-        sum
+    fn sum_below(
+        by_feature: &[u64], per_feature: usize, ones: &[u32], others: &[usize], n: i64, j: usize,
+    ) -> i64 {
+        let of = |i: usize| &by_feature[i * per_feature..(i + 1) * per_feature];
+        let mine = of(j);
+        let d = |i: usize| n * both(mine, of(i)) - i64::from(ones[j]) * i64::from(ones[i]);
+        others.iter().map(|&i| d(i).abs()).sum()
     }
 }
 
@@ -84,16 +97,15 @@ struct Planes<'a> {
 }
 
 crate::isa::per_isa! {
-    fn pairs_of(by_feature: &[u64], per_feature: usize, ones: &[u32], n: i64, j: usize, planes: Planes) -> i64 {
-        let mine = &by_feature[j * per_feature..(j + 1) * per_feature];
-        let s_j = i64::from(ones[j]);
+    fn pairs_of(
+        by_feature: &[u64], per_feature: usize, ones: &[u32], live: &[usize], n: i64, j: usize, planes: Planes,
+    ) -> i64 {
+        let of = |i: usize| &by_feature[i * per_feature..(i + 1) * per_feature];
+        let mine = of(j);
         let mut sum = 0;
-        for (i, other) in by_feature.chunks_exact(per_feature.max(1)).enumerate() {
-            let mut both = 0u32;
-            for (a, b) in mine.iter().zip(other) {
-                both += (a & b).count_ones();
-            }
-            let d = if i == j { 0 } else { n * i64::from(both) - s_j * i64::from(ones[i]) };
+        for &i in live {
+            let d = n * both(mine, of(i)) - i64::from(ones[j]) * i64::from(ones[i]);
+            let d = if i == j { 0 } else { d };
             sum += d.abs();
             planes.positive[i / 64] |= u64::from(d > 0) << (i % 64);
             planes.negative[i / 64] |= u64::from(d < 0) << (i % 64);
@@ -105,24 +117,21 @@ crate::isa::per_isa! {
 /// A_kj = Σ_i h_ki sign(D_ij) for sample k (its packed code `code`), for all features j into `out`.
 ///
 /// # Panics
-/// If `code` has another number of words than the planes.
+/// If `code` has another number of words than the planes, or `out` another length than there are features.
 pub fn signed_counts(isa: Isa, covariance: &Covariance, code: &[u64], out: &mut [i32]) {
     assert_eq!(code.len(), covariance.words, "words of a code");
-    counts_of(isa, &covariance.positive, &covariance.negative, code, out);
+    assert_eq!(out.len() * code.len(), covariance.positive.len(), "features");
+    out.fill(0);
+    counts_of(isa, covariance, code, out);
 }
 
 crate::isa::per_isa! {
-    fn counts_of(positive: &[u64], negative: &[u64], code: &[u64], out: &mut [i32]) {
+    fn counts_of(covariance: &Covariance, code: &[u64], out: &mut [i32]) {
         let words = code.len();
-        for ((out, positive), negative) in
-            out.iter_mut().zip(positive.chunks_exact(words)).zip(negative.chunks_exact(words))
-        {
-            let (mut more, mut less) = (0u32, 0u32);
-            for ((&h, &p), &m) in code.iter().zip(positive).zip(negative) {
-                more += (h & p).count_ones();
-                less += (h & m).count_ones();
-            }
-            *out = more as i32 - less as i32;
+        for &j in &covariance.live {
+            let positive = &covariance.positive[j * words..(j + 1) * words];
+            let negative = &covariance.negative[j * words..(j + 1) * words];
+            out[j] = both(code, positive) as i32 - both(code, negative) as i32;
         }
     }
 }

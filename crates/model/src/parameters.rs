@@ -103,7 +103,8 @@ impl Normalisation {
         }
     }
 
-    /// Parameters that do to raw hidden states what `trained` does to normalised ones (sums in f64).
+    /// Parameters that do to raw hidden states what `trained` does to normalised ones (sums in f64). Runs on the
+    /// current rayon pool.
     pub fn fold(&self, trained: &Parameters) -> Parameters {
         let scale = f64::from(self.scale);
         let mut folded = trained.clone();
@@ -115,8 +116,8 @@ impl Normalisation {
             }
         }
         folded.b_enc = b_enc.mapv(|b| b as f32);
-        folded.w_enc.mapv_inplace(|w| (f64::from(w) / scale) as f32);
-        folded.w_dec.mapv_inplace(|w| (f64::from(w) * scale) as f32);
+        folded.w_enc.par_mapv_inplace(|w| (f64::from(w) / scale) as f32);
+        folded.w_dec.par_mapv_inplace(|w| (f64::from(w) * scale) as f32);
         Zip::from(&mut folded.b_dec)
             .and(&self.centre)
             .for_each(|b, &centre| *b = (f64::from(*b) * scale + f64::from(centre)) as f32);

@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::Serialize;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -130,7 +131,7 @@ pub fn train(
             history.push(event);
         }
     };
-    let before = run.validate()?;
+    let before = run.validate(&run.folded())?;
     if let Some(evaluation) = &before {
         tell(Event::Validation(Validation {
             epoch: 0,
@@ -144,7 +145,9 @@ pub fn train(
         Some(best) => best,
         // stopped within the first epoch: what was learnt so far is worth more than nothing
         None => {
-            Best { model: run.folded(), step: run.step, loss: f64::INFINITY, evaluation: run.validate()? }
+            let model = run.folded();
+            let evaluation = run.validate(&model)?;
+            Best { model, step: run.step, loss: f64::INFINITY, evaluation }
         }
     };
     let summary = Summary {
@@ -158,7 +161,7 @@ pub fn train(
         before,
         best_step: best.step,
     };
-    Ok(Outcome { model: best.model, summary, history, stopped, plan })
+    Ok(Outcome { model: Arc::unwrap_or_clone(best.model), summary, history, stopped, plan })
 }
 
 /// Rows to train on and rows to hold out: at random, or in file order without shuffling or as published.
@@ -193,7 +196,7 @@ fn split(
 }
 
 struct Best {
-    model: Parameters,
+    model: Arc<Parameters>,
     step: usize,
     loss: f64,
     evaluation: Option<Evaluation>,
@@ -243,12 +246,13 @@ impl<'a> Run<'a> {
             }
             let means = self.epoch(epoch, cancel, tell)?;
             tell(means.event(epoch, self));
-            let evaluation = self.validate()?;
+            let model = self.folded();
+            let evaluation = self.validate(&model)?;
             let loss = evaluation.as_ref().map(|evaluation| self.objective_of(evaluation));
             // with nothing held out, the last model is the one to keep
             let is_best = self.best.as_ref().is_none_or(|best| loss.is_none_or(|loss| loss < best.loss));
             if is_best {
-                let (model, loss) = (self.folded(), loss.unwrap_or(f64::INFINITY));
+                let loss = loss.unwrap_or(f64::INFINITY);
                 self.best = Some(Best { model, step: self.step, loss, evaluation: evaluation.clone() });
             }
             if let Some(evaluation) = evaluation {
@@ -318,23 +322,22 @@ impl<'a> Run<'a> {
     }
 
     /// The model as it would be saved now: it takes raw hidden states.
-    fn folded(&self) -> Parameters {
-        self.normalisation.fold(self.engine.view())
+    fn folded(&self) -> Arc<Parameters> {
+        Arc::new(self.engine.install(|| self.normalisation.fold(self.engine.view())))
     }
 
-    /// Measures the model as it would be saved now on the held-out rows.
-    fn validate(&self) -> Result<Option<Evaluation>, TrainError> {
-        if self.held_out.is_empty() {
-            return Ok(None);
-        }
-        let model = self.engine.with_parameters(self.folded());
-        evaluate(&model, &self.plan.architecture(), self.data, Some(&self.held_out), |_| true).map(Some)
+    /// Measures a model as it would be saved on the held-out rows.
+    fn validate(&self, model: &Arc<Parameters>) -> Result<Option<Evaluation>, TrainError> {
+        if self.held_out.is_empty() { Ok(None) } else { self.measure(model, &self.held_out).map(Some) }
     }
 
-    fn train_figures(&self, model: &Parameters) -> Result<TrainFigures, TrainError> {
+    fn measure(&self, model: &Arc<Parameters>, rows: &[usize]) -> Result<Evaluation, TrainError> {
         let model = self.engine.with_parameters(model.clone());
-        let measured =
-            evaluate(&model, &self.plan.architecture(), self.data, Some(&self.training), |_| true)?;
+        evaluate(&model, &self.plan.architecture(), self.data, Some(rows), |_| true)
+    }
+
+    fn train_figures(&self, model: &Arc<Parameters>) -> Result<TrainFigures, TrainError> {
+        let measured = self.measure(model, &self.training)?;
         Ok(TrainFigures {
             loss: self.objective_of(&measured),
             mse: measured.mse,

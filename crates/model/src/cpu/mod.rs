@@ -62,8 +62,8 @@ impl Cpu {
     }
 
     /// The same engine (threads, instruction set) for other parameters.
-    pub fn with_parameters(&self, parameters: Parameters) -> Self {
-        Self { parameters: Arc::new(parameters), moments: None, threads: self.threads.clone(), isa: self.isa }
+    pub fn with_parameters(&self, parameters: impl Into<Arc<Parameters>>) -> Self {
+        Self { parameters: parameters.into(), moments: None, threads: self.threads.clone(), isa: self.isa }
     }
 
     /// The same parameters, not copied, on so many threads.
