@@ -17,98 +17,91 @@ pub struct Covariance {
     live: Vec<usize>,
 }
 
-/// Counts all pairs of the `ones.len()` features, given as rows of `words_per_feature` words over the samples.
-///
-/// Features that are constant over the samples vary with none and cost nothing.
+/// Codes of a batch, feature by feature.
+#[derive(Clone, Copy)]
+pub struct Features<'a> {
+    /// `per_feature` words for each feature, one bit a sample.
+    pub words: &'a [u64],
+    /// Words for each feature.
+    pub per_feature: usize,
+    /// Samples in which each feature is on.
+    pub ones: &'a [u32],
+    /// Samples, at most 2³¹ − 1.
+    pub samples: usize,
+}
+
+/// Counts all pairs of features. Those that are constant over the samples vary with none and cost nothing.
 ///
 /// # Panics
-/// If the lengths do not fit, or there are more than 2³¹ − 1 samples.
-pub fn covariance(
-    isa: Isa,
-    by_feature: &[u64],
-    words_per_feature: usize,
-    ones: &[u32],
-    samples: usize,
-) -> Covariance {
-    let features = ones.len();
-    let live = live(by_feature, words_per_feature, ones, samples);
-    let words = features.div_ceil(64);
-    let mut positive = vec![0u64; features * words];
-    let mut negative = vec![0u64; features * words];
+/// If the lengths do not fit, or there are too many samples.
+pub fn covariance(isa: Isa, features: Features) -> Covariance {
+    let live = features.live();
+    let words = features.ones.len().div_ceil(64);
+    let mut positive = vec![0u64; features.ones.len() * words];
+    let mut negative = vec![0u64; features.ones.len() * words];
     let absolute_sum = positive
         .par_chunks_mut(words.max(1))
         .zip(negative.par_chunks_mut(words.max(1)))
         .enumerate()
         .filter(|(j, _)| live.binary_search(j).is_ok())
-        .map(|(j, (positive, negative))| {
-            let planes = Planes { positive, negative };
-            pairs_of(isa, by_feature, words_per_feature, ones, &live, samples as i64, j, planes)
-        })
-        .map(i128::from)
+        .map(|(j, (positive, negative))| i128::from(pairs_of(isa, features, &live, j, positive, negative)))
         .sum();
     Covariance { absolute_sum, positive, negative, words, live }
 }
 
-/// Σ_{i ≠ j} |D_ij| alone, without the signs: no memory for pairs. Arguments as for [`covariance`].
+/// Σ_{i ≠ j} |D_ij| alone, without the signs: no memory for pairs.
 ///
 /// # Panics
 /// As [`covariance`].
-pub fn absolute_sum(
-    isa: Isa,
-    by_feature: &[u64],
-    words_per_feature: usize,
-    ones: &[u32],
-    samples: usize,
-) -> i128 {
-    let live = live(by_feature, words_per_feature, ones, samples);
-    let below = |at: usize| {
-        i128::from(sum_below(isa, by_feature, words_per_feature, ones, &live[..at], samples as i64, live[at]))
-    };
+pub fn absolute_sum(isa: Isa, features: Features) -> i128 {
+    let live = features.live();
+    let below = |at: usize| i128::from(sum_of(isa, features, &live[..at], live[at]));
     2 * (0..live.len()).into_par_iter().map(below).sum::<i128>()
 }
 
-/// Features that are neither on nor off in all samples.
-fn live(by_feature: &[u64], words_per_feature: usize, ones: &[u32], samples: usize) -> Vec<usize> {
-    assert_eq!(by_feature.len(), ones.len() * words_per_feature, "words of all features");
-    assert!(samples < 1 << 31, "{samples} samples");
-    (0..ones.len()).filter(|&j| ones[j] > 0 && (ones[j] as usize) < samples).collect()
+impl Features<'_> {
+    /// Features that are neither on nor off in all samples.
+    fn live(&self) -> Vec<usize> {
+        assert_eq!(self.words.len(), self.ones.len() * self.per_feature, "words of all features");
+        assert!(self.samples < 1 << 31, "{} samples", self.samples);
+        (0..self.ones.len()).filter(|&j| self.ones[j] > 0 && (self.ones[j] as usize) < self.samples).collect()
+    }
+
+    #[inline(always)]
+    fn of(&self, j: usize) -> &[u64] {
+        &self.words[j * self.per_feature..(j + 1) * self.per_feature]
+    }
+
+    /// D_ij for i ≠ j.
+    #[inline(always)]
+    fn d(&self, i: usize, j: usize) -> i64 {
+        let both = self.samples as i64 * both(self.of(i), self.of(j));
+        both - i64::from(self.ones[i]) * i64::from(self.ones[j])
+    }
 }
 
-/// Samples in which both of two features are on.
+/// Bits set in both.
 #[inline(always)]
 fn both(a: &[u64], b: &[u64]) -> i64 {
     i64::from(a.iter().zip(b).map(|(a, b)| (a & b).count_ones()).sum::<u32>())
 }
 
 crate::isa::per_isa! {
-    fn sum_below(
-        by_feature: &[u64], per_feature: usize, ones: &[u32], others: &[usize], n: i64, j: usize,
-    ) -> i64 {
-        let of = |i: usize| &by_feature[i * per_feature..(i + 1) * per_feature];
-        let mine = of(j);
-        let d = |i: usize| n * both(mine, of(i)) - i64::from(ones[j]) * i64::from(ones[i]);
-        others.iter().map(|&i| d(i).abs()).sum()
+    fn sum_of(features: Features, others: &[usize], j: usize) -> i64 {
+        others.iter().map(|&i| features.d(i, j).abs()).sum()
     }
-}
-
-struct Planes<'a> {
-    positive: &'a mut [u64],
-    negative: &'a mut [u64],
 }
 
 crate::isa::per_isa! {
     fn pairs_of(
-        by_feature: &[u64], per_feature: usize, ones: &[u32], live: &[usize], n: i64, j: usize, planes: Planes,
+        features: Features, live: &[usize], j: usize, positive: &mut [u64], negative: &mut [u64],
     ) -> i64 {
-        let of = |i: usize| &by_feature[i * per_feature..(i + 1) * per_feature];
-        let mine = of(j);
         let mut sum = 0;
         for &i in live {
-            let d = n * both(mine, of(i)) - i64::from(ones[j]) * i64::from(ones[i]);
-            let d = if i == j { 0 } else { d };
+            let d = if i == j { 0 } else { features.d(i, j) };
             sum += d.abs();
-            planes.positive[i / 64] |= u64::from(d > 0) << (i % 64);
-            planes.negative[i / 64] |= u64::from(d < 0) << (i % 64);
+            positive[i / 64] |= u64::from(d > 0) << (i % 64);
+            negative[i / 64] |= u64::from(d < 0) << (i % 64);
         }
         sum
     }
@@ -164,9 +157,10 @@ mod tests {
             };
             let sum: i64 = (0..features).flat_map(|i| (0..features).map(move |j| (i, j))).map(|(i, j)| d(i, j).abs()).sum();
             for isa in Isa::available() {
-                let got = covariance(isa, &by_feature, per_feature, &ones, samples);
+                let all = Features { words: &by_feature, per_feature, ones: &ones, samples };
+                let got = covariance(isa, all);
                 prop_assert_eq!(got.absolute_sum, i128::from(sum));
-                prop_assert_eq!(absolute_sum(isa, &by_feature, per_feature, &ones, samples), i128::from(sum));
+                prop_assert_eq!(absolute_sum(isa, all), i128::from(sum));
                 for k in [0, samples - 1] {
                     let mut code = vec![0u64; features.div_ceil(64)];
                     (0..features).for_each(|j| code[j / 64] |= u64::from(on(k, j)) << (j % 64));

@@ -140,8 +140,9 @@ fn covariance(model: &Cpu, codes: &BitMatrix) -> f64 {
     }
     let by_feature = codes.transposed();
     let ones = by_feature.ones_per_row();
-    let words = by_feature.words_per_row();
-    let sum = model.install(|| pairs::absolute_sum(Isa::best(), by_feature.words(), words, &ones, rows));
+    let (words, per_feature) = (by_feature.words(), by_feature.words_per_row());
+    let features = pairs::Features { words, per_feature, ones: &ones, samples: rows };
+    let sum = model.install(|| pairs::absolute_sum(Isa::best(), features));
     sum as f64 / (rows as f64 * (rows as f64 - 1.0))
 }
 

@@ -93,7 +93,9 @@ fn penalties(
             Array1::zeros(m)
         };
 
-    let covariance = pairs::covariance(cpu.isa, by_feature.words(), by_feature.words_per_row(), ones, n);
+    let (words, per_feature) = (by_feature.words(), by_feature.words_per_row());
+    let features = pairs::Features { words, per_feature, ones, samples: n };
+    let covariance = pairs::covariance(cpu.isa, features);
     stats.covariance = objective.covariance(covariance.absolute_sum as f64, n);
     if stats.covariance.is_nan() {
         // one row, as published: 0 · NaN at any weight

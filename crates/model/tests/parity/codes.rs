@@ -53,8 +53,9 @@ fn integers(case: &Case, h: &Array2<f64>, n: usize, gradient: &Array2<f64>) {
         assert!((statistics.entropy_bits() - want).abs() <= 1e-9 * want.max(1.0), "exact.entropy {want}");
     }
     for isa in Isa::available() {
-        let words = by_feature.words_per_row();
-        let covariance = pairs::covariance(isa, by_feature.words(), words, &ones, n);
+        let (words, per_feature) = (by_feature.words(), by_feature.words_per_row());
+        let covariance =
+            pairs::covariance(isa, pairs::Features { words, per_feature, ones: &ones, samples: n });
         if case.has("sum_abs_D") {
             assert_eq!(covariance.absolute_sum as f64, case.values("sum_abs_D").1[0], "sum_abs_D");
         }
