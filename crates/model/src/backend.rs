@@ -16,6 +16,11 @@ pub enum ModelError {
         /// Width given.
         got: usize,
     },
+    /// Products of the hidden states leave the range of f32.
+    #[error(
+        "the hidden states are too large to be multiplied in 32 bits; train with --normalize default or scale them down"
+    )]
+    TooLarge,
     /// A pre-activation is NaN: the weights or the row are not finite.
     #[error(
         "row {row} of the batch gives a pre-activation of feature {feature} that is not a number: the weights have diverged or the row is not finite"

@@ -343,7 +343,7 @@ impl Plan {
         normalisation.apply(rows.view_mut());
         let quantiser =
             Quantiser { rows: rows.view(), typical, entropy_weight: self.entropy_weight, d_sae: self.d_sae };
-        let (parameters, step) = quantiser.draw(rng);
+        let (parameters, step) = quantiser.draw(rng)?;
         Ok(Start { normalisation, parameters, noise: (NOISE * step) as f32 })
     }
 }

@@ -122,6 +122,18 @@ fn one_row_is_refused_and_two_rows_work() {
 }
 
 #[test]
+fn values_too_large_to_square_are_learnt_normalised_and_refused_raw() {
+    let values = (0..400).map(|at| ((at * 37 % 101) as f32 - 50.0) * 1e19).collect();
+    let data = Dataset::new(vec![Box::new(MemorySource::new("memory", values, 4).unwrap())]).unwrap();
+    let outcome = run(&data, r#"{"dSae": 32, "steps": 5}"#).unwrap();
+    assert!(outcome.summary.validation.unwrap().explained_variance > 0.5);
+    let Err(error) = run(&data, r#"{"dSae": 32, "steps": 5, "normalize": "none"}"#) else {
+        panic!("no error")
+    };
+    assert_eq!(error.code(), "NOT_FINITE", "{error}");
+}
+
+#[test]
 fn a_last_batch_of_one_row_is_harmless_except_as_published() {
     let data = states(11, 5);
     let json = r#""dSae": 8, "epochs": 4, "batchSize": 5, "validationFraction": 0"#;

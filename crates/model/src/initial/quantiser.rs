@@ -1,5 +1,5 @@
 use super::components::{principal_directions, rms};
-use crate::{Architecture, Backend, Cpu, Estimator, Parameters};
+use crate::{Architecture, Backend, Cpu, Estimator, ModelError, Parameters};
 use bae_kernels::{Isa, product};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand_chacha::ChaCha8Rng;
@@ -59,10 +59,13 @@ impl Quantiser<'_> {
     /// The parameters, and the quantiser's step in the units of the rows. Pre-activations are in steps.
     ///
     /// Features beyond those that the data asks for are never on. Runs on the current rayon pool.
-    pub fn draw(&self, rng: &mut ChaCha8Rng) -> (Parameters, f64) {
+    ///
+    /// # Errors
+    /// [`ModelError::TooLarge`] if the rows cannot be multiplied in f32.
+    pub fn draw(&self, rng: &mut ChaCha8Rng) -> Result<(Parameters, f64), ModelError> {
         let limit = OUTLIER * self.typical;
         let directions = principal_directions(self.rows, self.rows.ncols().min(DIRECTIONS), limit, rng);
-        let rays = self.rays(&directions);
+        let rays = self.rays(&directions)?;
         let step = self.affordable_step(&rays);
         let mut marks: Vec<Mark> = rays.iter().flat_map(|ray| ray.marks(step)).collect();
         marks.truncate(self.d_sae);
@@ -76,18 +79,24 @@ impl Quantiser<'_> {
             parameters.b_enc[feature] = (-mark.mark / step) as f32;
         }
         parameters.b_dec = self.mean_error(&parameters, limit);
-        (parameters, step)
+        Ok((parameters, step))
     }
 
-    fn rays(&self, directions: &Array2<f32>) -> Vec<Ray> {
+    fn rays(&self, directions: &Array2<f32>) -> Result<Vec<Ray>, ModelError> {
         let mut projections = Array2::zeros((self.rows.nrows(), directions.ncols()));
         product::add_product(Isa::best(), self.rows, directions.view(), projections.view_mut());
+        if !projections.iter().all(|z| z.is_finite()) {
+            return Err(ModelError::TooLarge);
+        }
         let sorted = |direction: usize, side: f32| {
             let mut values: Vec<f32> = projections.column(direction).iter().map(|z| side * z).collect();
             values.sort_unstable_by(f32::total_cmp);
             Ray { direction, side, values }
         };
-        (0..2 * directions.ncols()).into_par_iter().map(|at| sorted(at / 2, [1.0, -1.0][at % 2])).collect()
+        Ok((0..2 * directions.ncols())
+            .into_par_iter()
+            .map(|at| sorted(at / 2, [1.0, -1.0][at % 2]))
+            .collect())
     }
 
     /// The step that the entropy weight asks for, or the smallest larger one that needs no more than `d_sae` features.
@@ -190,7 +199,7 @@ mod tests {
 
     fn draw(rows: &Array2<f32>, entropy_weight: f64, d_sae: usize) -> (Parameters, f64) {
         let quantiser = Quantiser { rows: rows.view(), typical: 1.0, entropy_weight, d_sae };
-        quantiser.draw(&mut ChaCha8Rng::seed_from_u64(3))
+        quantiser.draw(&mut ChaCha8Rng::seed_from_u64(3)).unwrap()
     }
 
     fn error(parameters: &Parameters, rows: &Array2<f32>) -> f64 {
