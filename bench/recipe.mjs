@@ -1,7 +1,7 @@
 // The experiment behind docs/training.md: trains the default recipe, its variants and the published settings on the
 // bundled hidden states, and writes figures, tables and pictures.
 //
-//   npm run experiment              runs what bench/results/recipe.json does not hold yet, half an hour on 2 cores
+//   npm run experiment              runs what bench/results/recipe.json does not hold yet, twenty minutes on 2 idle cores
 //   npm run experiment -- --fresh   runs everything again
 //   npm run experiment -- --quick   a few steps each, into runs/recipe-quick/: to see that it works
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'

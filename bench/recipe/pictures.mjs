@@ -271,5 +271,7 @@ async function svg(spec) {
   const view = new View(parse(compiled), { renderer: 'none' })
   const text = await view.toSVG()
   view.finalize()
-  return `${text}\n`
+  // a picture needs one name, not a role for each mark
+  const plain = text.replaceAll(/ (role|aria-[a-z]+)="[^"]*"/g, '')
+  return `${plain.replace('>', `><title>${spec.title.text}</title>`)}\n`
 }
