@@ -56,7 +56,14 @@ impl Codes {
     #[napi(catch_unwind)]
     pub fn bytes(&self) -> Result<Uint8Array, &'static str> {
         let codes = self.get()?;
-        Ok(Uint8Array::new(codes.to_bytes(0..codes.rows())))
+        let mut bytes = vec![];
+        let size = codes.rows() * codes.features().div_ceil(8);
+        bytes.try_reserve_exact(size).map_err(|_| Failure {
+            code: "OUT_OF_MEMORY",
+            message: format!("a copy of {size} bytes does not fit in memory; save the codes to a file"),
+        })?;
+        codes.chunks(4096).for_each(|rows| bytes.extend(rows.to_bytes(0..rows.rows())));
+        Ok(Uint8Array::new(bytes))
     }
 
     /// Frees the codes once no running job needs them.

@@ -90,7 +90,7 @@ pub struct Job {
 #[napi]
 impl Job {
     /// Asks the job to end soon.
-    #[napi]
+    #[napi(catch_unwind)]
     pub fn cancel(&self) {
         self.cancel.store(true, Ordering::Relaxed);
     }

@@ -120,11 +120,14 @@ pub fn start_encode(
     threads: u32,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
-    let model = model.get()?;
+    let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
         let data = states.open()?;
         model.check(&data)?;
-        let mut all = BitMatrix::zeros(0, model.cpu.view().d_sae());
+        let mut all = BitMatrix::with_room(data.rows(), model.cpu.view().d_sae()).ok_or_else(|| Failure {
+            code: "OUT_OF_MEMORY",
+            message: format!("the codes of {} rows do not fit in memory; encode to a file", data.rows()),
+        })?;
         encode_chunks(&model.cpu(threads), &model.architecture, &data, None, |start, x, codes| {
             all.append(&codes).expect("codes of one model");
             Ok(context.rows(start + x.nrows(), data.rows()))
@@ -146,7 +149,7 @@ pub fn start_encode_file(
     threads: u32,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
-    let model = model.get()?;
+    let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
         let data = states.open()?;
         model.check(&data)?;
@@ -200,7 +203,7 @@ pub fn start_evaluate(
     threads: u32,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
-    let model = model.get()?;
+    let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
         let data = states.open()?;
         model.check(&data)?;
@@ -219,7 +222,7 @@ pub fn start_entropy(
     threads: u32,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
-    let model = model.get()?;
+    let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
         let data = states.open()?;
         model.check(&data)?;

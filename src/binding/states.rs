@@ -17,7 +17,7 @@ pub struct States {
     pub parts: Option<Vec<StatesPart>>,
 }
 
-/// Whole rows in one array; the array is read where it is, not copied.
+/// Whole rows in one array.
 #[napi(object, object_to_js = false)]
 pub struct StatesPart {
     /// For messages.
@@ -29,20 +29,39 @@ pub struct StatesPart {
     pub dtype: String,
     /// Width of a row.
     pub d_in: u32,
+    /// Whether the array lies in a SharedArrayBuffer that cannot grow: it is then read where it is. Any other buffer
+    /// may be transferred or resized while a job runs, and its memory be gone: it is copied when the job starts.
+    pub shared: bool,
+}
+
+/// Hidden states that are safe from whatever JavaScript does next.
+pub enum Held {
+    /// To be opened.
+    Files(Vec<String>),
+    /// Copied or shared.
+    Parts(Vec<Box<dyn Source>>),
 }
 
 impl States {
-    /// Opens all of it.
-    pub fn open(self) -> std::result::Result<Dataset, Failure> {
+    /// Takes hold of the arrays; to be called on JavaScript's thread, before it can change them.
+    pub fn hold(self) -> std::result::Result<Held, Failure> {
         match (self.files, self.parts) {
-            (Some(files), None) => Ok(Dataset::open(&files)?),
+            (Some(files), None) => Ok(Held::Files(files)),
             (None, Some(parts)) => {
-                let sources =
-                    parts.into_iter().map(Part::boxed).collect::<std::result::Result<Vec<_>, _>>()?;
-                Ok(Dataset::new(sources)?)
+                parts.into_iter().map(Part::boxed).collect::<std::result::Result<_, _>>().map(Held::Parts)
             }
             _ => Err(Failure { code: "INVALID_ARGUMENT", message: "give files or parts".into() }),
         }
+    }
+}
+
+impl Held {
+    /// Opens all of it.
+    pub fn open(self) -> std::result::Result<Dataset, Failure> {
+        Ok(match self {
+            Held::Files(files) => Dataset::open(&files)?,
+            Held::Parts(parts) => Dataset::new(parts)?,
+        })
     }
 }
 
@@ -54,25 +73,31 @@ struct Part {
 }
 
 enum Values {
-    F32(Float32Array),
-    F16(Uint16Array),
-    Bf16(Uint16Array),
+    F32(Vec<f32>),
+    F16(Vec<u16>),
+    Bf16(Vec<u16>),
+    SharedF32(Float32Array),
+    SharedF16(Uint16Array),
+    SharedBf16(Uint16Array),
 }
 
 impl Part {
     fn boxed(part: StatesPart) -> std::result::Result<Box<dyn Source>, Failure> {
-        let values = match (part.values, part.dtype.as_str()) {
-            (Either::A(values), "float32") => Values::F32(values),
-            (Either::B(values), "float16") => Values::F16(values),
-            (Either::B(values), "bfloat16") => Values::Bf16(values),
-            (_, dtype) => {
+        let length = match &part.values {
+            Either::A(values) => values.len(),
+            Either::B(values) => values.len(),
+        };
+        let values = match (part.values, part.dtype.as_str(), part.shared) {
+            (Either::A(values), "float32", true) => Values::SharedF32(values),
+            (Either::B(values), "float16", true) => Values::SharedF16(values),
+            (Either::B(values), "bfloat16", true) => Values::SharedBf16(values),
+            (Either::A(values), "float32", false) => Values::F32(copied(&values, &part.name)?),
+            (Either::B(values), "float16", false) => Values::F16(copied(&values, &part.name)?),
+            (Either::B(values), "bfloat16", false) => Values::Bf16(copied(&values, &part.name)?),
+            (_, dtype, _) => {
                 let message = format!("{}: this array does not hold {dtype} values", part.name);
                 return Err(Failure { code: "INVALID_ARGUMENT", message });
             }
-        };
-        let length = match &values {
-            Values::F32(values) => values.len(),
-            Values::F16(values) | Values::Bf16(values) => values.len(),
         };
         let d_in = part.d_in as usize;
         if d_in == 0 || length % d_in != 0 {
@@ -99,25 +124,29 @@ impl Source for Part {
     fn read(&self, start: usize, mut out: ArrayViewMut2<f32>) -> std::result::Result<(), DataError> {
         let range = start * self.d_in..start * self.d_in + out.len();
         let values = self.values.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        // JavaScript may have transferred or shrunk the buffer since
-        let gone = || {
-            DataError::InvalidArgument(format!(
-                "{}: the array was detached or resized while in use",
-                self.name
-            ))
-        };
         let to = out.as_slice_mut().expect("row-major");
         match &*values {
-            Values::F32(values) => to.copy_from_slice(values.get(range).ok_or_else(gone)?),
-            Values::F16(values) => {
-                let bits: &[u16] = values.get(range).ok_or_else(gone)?;
-                bits.iter().zip(to).for_each(|(&bits, to)| *to = f16::from_bits(bits).to_f32());
-            }
-            Values::Bf16(values) => {
-                let bits: &[u16] = values.get(range).ok_or_else(gone)?;
-                bits.iter().zip(to).for_each(|(&bits, to)| *to = bf16::from_bits(bits).to_f32());
-            }
+            Values::F32(values) => to.copy_from_slice(&values[range]),
+            Values::SharedF32(values) => to.copy_from_slice(&values[range]),
+            Values::F16(values) => decode(&values[range], to, |bits| f16::from_bits(bits).to_f32()),
+            Values::SharedF16(values) => decode(&values[range], to, |bits| f16::from_bits(bits).to_f32()),
+            Values::Bf16(values) => decode(&values[range], to, |bits| bf16::from_bits(bits).to_f32()),
+            Values::SharedBf16(values) => decode(&values[range], to, |bits| bf16::from_bits(bits).to_f32()),
         }
         Ok(())
     }
+}
+
+fn copied<T: Copy>(values: &[T], name: &str) -> std::result::Result<Vec<T>, Failure> {
+    let mut copy = vec![];
+    copy.try_reserve_exact(values.len()).map_err(|_| Failure {
+        code: "OUT_OF_MEMORY",
+        message: format!("{name}: no memory for a copy of {} values; give fewer rows or files", values.len()),
+    })?;
+    copy.extend_from_slice(values);
+    Ok(copy)
+}
+
+fn decode(bits: &[u16], to: &mut [f32], value: impl Fn(u16) -> f32) {
+    bits.iter().zip(to).for_each(|(&bits, to)| *to = value(bits));
 }

@@ -6,7 +6,7 @@ use bae_data::{model_config, save_model};
 use bae_train::{Outcome, Stopped, TrainOptions};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use std::sync::Arc;
 
 /// Trains a model; `options_json` are the options of `train`, by the names that the documentation gives.
@@ -18,6 +18,7 @@ pub fn start_train(
 ) -> Result<Job, &'static str> {
     let options: TrainOptions = serde_json::from_str(&options_json)
         .map_err(|error| Failure { code: "INVALID_ARGUMENT", message: format!("options: {error}") })?;
+    let states = states.hold()?;
     job::start(on_event, move |context| {
         let data = states.open()?;
         let outcome =
@@ -54,7 +55,7 @@ fn finish(context: &Context, options: &TrainOptions, outcome: Outcome) -> std::r
             done["history"] = json!(history);
             let loaded = Arc::new(Loaded::new(model, config));
             context.leave(|output| output.model = Some(loaded));
-            Ok(End::Done(Value::clone(&done)))
+            Ok(End::Done(done))
         }
     }
 }

@@ -53,6 +53,13 @@ impl BitMatrix {
         Self { rows, features, words: vec![0; rows * features.div_ceil(64)] }
     }
 
+    /// No rows yet, with memory for `rows`; `None` if the system does not give that.
+    pub fn with_room(rows: usize, features: usize) -> Option<Self> {
+        let mut words = vec![];
+        words.try_reserve_exact(rows.checked_mul(features.div_ceil(64))?).ok()?;
+        Some(Self { rows: 0, features, words })
+    }
+
     /// Packs rows of pre-activations (row-major, `features` to a row) by the step function: bit = value > 0.
     ///
     /// # Panics

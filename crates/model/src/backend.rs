@@ -18,9 +18,12 @@ pub enum ModelError {
     },
     /// Products of the hidden states leave the range of f32.
     #[error(
-        "the hidden states are too large to be multiplied in 32 bits; train with --normalize default or scale them down"
+        "products of the hidden states leave the range of 32-bit numbers; remove rows that are far larger than all others, or scale the data down"
     )]
     TooLarge,
+    /// The caller asked to stop.
+    #[error("cancelled")]
+    Cancelled,
     /// A pre-activation is NaN: the weights or the row are not finite.
     #[error(
         "row {row} of the batch gives a pre-activation of feature {feature} that is not a number: the weights have diverged or the row is not finite"

@@ -34,12 +34,18 @@ pub enum TrainError {
 }
 
 impl TrainError {
+    /// Whether the caller asked for it.
+    pub(crate) fn is_cancel(&self) -> bool {
+        matches!(self, TrainError::Cancelled | TrainError::Model(ModelError::Cancelled))
+    }
+
     /// The code of section 3 of the design.
     pub fn code(&self) -> &'static str {
         match self {
             TrainError::Option(_) => "INVALID_ARGUMENT",
             TrainError::Data(error) => error.code(),
             TrainError::Model(ModelError::Shape { .. }) => "SHAPE_MISMATCH",
+            TrainError::Model(ModelError::Cancelled) => "CANCELLED",
             TrainError::Model(_) | TrainError::Diverged { .. } => "NOT_FINITE",
             TrainError::Memory(_) => "OUT_OF_MEMORY",
             TrainError::Device(_) => "DEVICE_UNAVAILABLE",

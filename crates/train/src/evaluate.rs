@@ -6,8 +6,10 @@ use bae_model::{Architecture, Backend, Cpu};
 use ndarray::{Array2, Axis};
 use serde::Serialize;
 
-/// Rows that are read and encoded at once.
+/// Rows that are read and encoded at once, at most ...
 const CHUNK: usize = 2048;
+/// ... and their pre-activations, at most (64 MiB).
+const CHUNK_VALUES: usize = 1 << 24;
 
 /// Rows that the covariance is measured on, at most: its cost grows with rows · d_sae².
 const COVARIANCE_ROWS: usize = 16_384;
@@ -75,9 +77,10 @@ pub fn encode_chunks(
     mut each: impl FnMut(usize, &Array2<f32>, BitMatrix) -> Result<bool, TrainError>,
 ) -> Result<(), TrainError> {
     let total = rows.map_or(data.rows(), <[usize]>::len);
+    let chunk = CHUNK.min(CHUNK_VALUES.div_ceil(model.view().d_sae()));
     let mut start = 0;
     while start < total {
-        let end = total.min(start + CHUNK);
+        let end = total.min(start + chunk);
         let mut x = Array2::zeros((end - start, data.d_in()));
         match rows {
             Some(rows) => data.read_rows(&rows[start..end], x.view_mut())?,

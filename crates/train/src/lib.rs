@@ -10,5 +10,5 @@ mod schedule;
 pub use error::TrainError;
 pub use evaluate::{Codes, Evaluation, encode_chunks, evaluate};
 pub use event::{Event, Validation};
-pub use options::{Device, EstimatorName, Normalize, Plan, Preset, TrainOptions};
+pub use options::{Device, EstimatorName, MAX_THREADS, Normalize, Plan, Preset, TrainOptions};
 pub use run::{Outcome, Stopped, train};

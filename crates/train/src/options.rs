@@ -7,6 +7,7 @@ use ndarray::Array2;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 /// Options of a training run, under the names that JSON, Node and (hyphenated) the command line use.
 ///
@@ -161,6 +162,10 @@ pub struct Plan {
     pub entropy_start_epoch: usize,
     /// What is done to the input.
     pub normalize: Normalize,
+    /// Share of the rows held out.
+    pub validation_fraction: f64,
+    /// Whether rows are shuffled.
+    pub shuffle: bool,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -206,6 +211,9 @@ impl TrainOptions {
             EstimatorName::Squarewave => Estimator::Squarewave,
         };
         let batch_size = at_least_one("batchSize", self.batch_size)?;
+        if self.threads > MAX_THREADS {
+            return refuse(format!("threads is {}: it must be at most {MAX_THREADS}", self.threads));
+        }
         let steps_per_epoch = training_rows.div_ceil(batch_size);
         let steps = match (self.steps, self.epochs) {
             (Some(_), Some(_)) => return refuse("give epochs or steps, not both".into()),
@@ -222,17 +230,22 @@ impl TrainOptions {
             steps_per_epoch,
             batch_size,
             learning_rate: positive("learningRate", self.learning_rate.unwrap_or(preset(2e-4, 5e-4)))?,
-            entropy_weight: not_negative("entropyWeight", self.entropy_weight.unwrap_or(preset(5e-4, 1e-7)))?,
+            entropy_weight: not_negative("entropyWeight", self.entropy_weight.unwrap_or(preset(6e-4, 1e-7)))?,
             covariance_weight: not_negative(
                 "covarianceWeight",
-                self.covariance_weight.unwrap_or(preset(1e-5, 1e-7)),
+                self.covariance_weight.unwrap_or(preset(1e-6, 1e-7)),
             )?,
             entropy_start_epoch: self.entropy_start_epoch.unwrap_or(0),
             normalize: self.normalize.unwrap_or(if reference { Normalize::None } else { Normalize::Default }),
+            validation_fraction: self.validation_fraction,
+            shuffle: self.shuffle,
             seed: self.seed,
         })
     }
 }
+
+/// More threads than this help nowhere and exhaust the system.
+pub const MAX_THREADS: usize = 1024;
 
 /// Width of the sigmoid estimator in the default recipe.
 const DEFAULT_WIDTH: f64 = 0.25;
@@ -323,6 +336,7 @@ impl Plan {
         data: &Dataset,
         training: &[usize],
         rng: &mut ChaCha8Rng,
+        cancel: &AtomicBool,
     ) -> Result<Start, TrainError> {
         let d_in = data.d_in();
         let sampled = training.len().min(SAMPLE_ROWS).min(SAMPLE_VALUES.div_ceil(d_in));
@@ -343,7 +357,7 @@ impl Plan {
         normalisation.apply(rows.view_mut());
         let quantiser =
             Quantiser { rows: rows.view(), typical, entropy_weight: self.entropy_weight, d_sae: self.d_sae };
-        let (parameters, step) = quantiser.draw(rng)?;
+        let (parameters, step) = quantiser.draw(rng, cancel)?;
         Ok(Start { normalisation, parameters, noise: (NOISE * step) as f32 })
     }
 }

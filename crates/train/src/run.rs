@@ -3,7 +3,8 @@ use crate::{Device, Evaluation, Event, Plan, TrainError, TrainOptions, Validatio
 use bae_data::{Dataset, check_output, training_rows};
 use bae_kernels::Isa;
 use bae_model::{
-    Backend, Batch, Cpu, Normalisation, Objective, Parameters, StepStats, Target, cpu::thread_count,
+    Backend, Batch, Cpu, ModelError, Normalisation, Objective, Parameters, StepStats, Target,
+    cpu::thread_count,
 };
 use ndarray::Array2;
 use rand::{SeedableRng, seq::SliceRandom};
@@ -39,9 +40,9 @@ pub enum Stopped {
     Failed(TrainError),
 }
 
-impl<E: Into<TrainError>> From<E> for Stopped {
-    fn from(error: E) -> Self {
-        Stopped::Failed(error.into())
+impl From<TrainError> for Stopped {
+    fn from(error: TrainError) -> Self {
+        if error.is_cancel() { Stopped::Cancelled } else { Stopped::Failed(error) }
     }
 }
 
@@ -123,7 +124,7 @@ pub fn train(
         threads: thread_count(options.threads),
         simd: Isa::best().name(),
     });
-    let mut run = Run::start(data, &plan, training, held_out, options, rng)?;
+    let mut run = Run::start(data, &plan, training, held_out, options, rng, cancel)?;
     let mut history = vec![];
     let mut tell = |event: Event| {
         on_event(&event);
@@ -140,23 +141,33 @@ pub fn train(
             evaluation: evaluation.clone(),
         }));
     }
-    let stopped = run.epochs(options.shuffle, cancel, &mut tell).err();
-    let best = match run.best.take() {
-        Some(best) => best,
-        // stopped within the first epoch: what was learnt so far is worth more than nothing
-        None => {
-            let model = run.folded();
-            let evaluation = run.validate(&model)?;
-            Best { model, step: run.step, loss: f64::INFINITY, evaluation }
+    let mut stopped = run.epochs(options.shuffle, &mut tell).err();
+    let best = match (run.best.take(), stopped) {
+        (Some(best), reason) => {
+            stopped = reason;
+            best
+        }
+        (None, Some(Stopped::Failed(error))) => return Err(error),
+        (None, reason) => {
+            // cancelled within the first epoch: what was learnt so far is worth more than nothing
+            stopped = reason;
+            Best { model: run.folded(), step: run.step, loss: f64::INFINITY, evaluation: None }
         }
     };
+    let mut train = None;
+    if stopped.is_none() {
+        match run.train_figures(&best.model) {
+            Ok(figures) => train = Some(figures),
+            Err(error) => stopped = Some(error.into()),
+        }
+    }
     let summary = Summary {
         device: "cpu",
         threads: thread_count(options.threads),
         steps: run.step,
         epochs: run.step.div_ceil(plan.steps_per_epoch),
         seconds: began.elapsed().as_secs_f64(),
-        train: if stopped.is_none() { Some(run.train_figures(&best.model)?) } else { None },
+        train,
         validation: best.evaluation,
         before,
         best_step: best.step,
@@ -213,6 +224,7 @@ struct Run<'a> {
     /// Standard deviation of the encoder's input noise.
     noise: f32,
     rng: ChaCha8Rng,
+    cancel: &'a AtomicBool,
     step: usize,
     best: Option<Best>,
 }
@@ -225,26 +237,34 @@ impl<'a> Run<'a> {
         held_out: Vec<usize>,
         options: &TrainOptions,
         mut rng: ChaCha8Rng,
+        cancel: &'a AtomicBool,
     ) -> Result<Self, TrainError> {
         let threads = Cpu::new(Parameters::zeros(0, 0, 0), options.threads);
-        let begin = || plan.begin(data, &training, &mut rng);
+        let begin = || plan.begin(data, &training, &mut rng, cancel);
         let Start { normalisation, parameters, noise } = threads.install(begin)?;
         let engine = threads.with_parameters(parameters);
-        Ok(Self { data, plan, training, held_out, engine, normalisation, noise, rng, step: 0, best: None })
+        Ok(Self {
+            data,
+            plan,
+            training,
+            held_out,
+            engine,
+            normalisation,
+            noise,
+            rng,
+            cancel,
+            step: 0,
+            best: None,
+        })
     }
 
     /// All epochs, validated one by one.
-    fn epochs(
-        &mut self,
-        shuffle: bool,
-        cancel: &AtomicBool,
-        tell: &mut dyn FnMut(Event),
-    ) -> Result<(), Stopped> {
+    fn epochs(&mut self, shuffle: bool, tell: &mut dyn FnMut(Event)) -> Result<(), Stopped> {
         for epoch in 1..=self.plan.epochs() {
             if shuffle {
                 self.training.shuffle(&mut self.rng);
             }
-            let means = self.epoch(epoch, cancel, tell)?;
+            let means = self.epoch(epoch, tell)?;
             tell(means.event(epoch, self));
             let model = self.folded();
             let evaluation = self.validate(&model)?;
@@ -263,16 +283,11 @@ impl<'a> Run<'a> {
     }
 
     /// The steps of one epoch, from 1.
-    fn epoch(
-        &mut self,
-        epoch: usize,
-        cancel: &AtomicBool,
-        tell: &mut dyn FnMut(Event),
-    ) -> Result<Means, Stopped> {
+    fn epoch(&mut self, epoch: usize, tell: &mut dyn FnMut(Event)) -> Result<Means, Stopped> {
         let mut means = Means::default();
         let Plan { batch_size, steps, .. } = *self.plan;
         for start in (0..self.training.len()).step_by(batch_size).take(steps - self.step) {
-            if cancel.load(Ordering::Relaxed) {
+            if self.cancel.load(Ordering::Relaxed) {
                 return Err(Stopped::Cancelled);
             }
             let rows = start..self.training.len().min(start + batch_size);
@@ -316,7 +331,8 @@ impl<'a> Run<'a> {
             });
             Batch { x: noisy.view(), target: Target::States(x.view()) }
         };
-        let stats = self.engine.step(&self.plan.architecture(), &objective, &adam, batch)?;
+        let stats = self.engine.step(&self.plan.architecture(), &objective, &adam, batch);
+        let stats = stats.map_err(|error| self.diverged(error.into()))?;
         self.step += 1;
         Ok((stats, adam.learning_rate, objective.entropy_weight))
     }
@@ -333,7 +349,9 @@ impl<'a> Run<'a> {
 
     fn measure(&self, model: &Arc<Parameters>, rows: &[usize]) -> Result<Evaluation, TrainError> {
         let model = self.engine.with_parameters(model.clone());
-        evaluate(&model, &self.plan.architecture(), self.data, Some(rows), |_| true)
+        let going_on = |_| !self.cancel.load(Ordering::Relaxed);
+        evaluate(&model, &self.plan.architecture(), self.data, Some(rows), going_on)
+            .map_err(|e| self.diverged(e))
     }
 
     fn train_figures(&self, model: &Arc<Parameters>) -> Result<TrainFigures, TrainError> {
@@ -345,6 +363,16 @@ impl<'a> Run<'a> {
             entropy_bits: measured.codes.entropy_bits,
             covariance: measured.covariance,
         })
+    }
+
+    /// Finite rows give pre-activations that are not finite only by weights that are not.
+    fn diverged(&self, error: TrainError) -> TrainError {
+        match error {
+            TrainError::Model(cause @ ModelError::NotFinite { .. }) => {
+                TrainError::Diverged { step: self.step, cause: cause.to_string() }
+            }
+            other => other,
+        }
     }
 
     /// The objective at its final weights, in the units of the training space.

@@ -139,10 +139,20 @@ fn a_last_batch_of_one_row_is_harmless_except_as_published() {
     let json = r#""dSae": 8, "epochs": 4, "batchSize": 5, "validationFraction": 0"#;
     let outcome = run(&data, &format!("{{{json}}}")).unwrap();
     assert!(outcome.stopped.is_none() && outcome.summary.train.unwrap().loss.is_finite());
-    let published = run(&data, &format!(r#"{{{json}, "preset": "reference"}}"#)).unwrap();
-    let Some(Stopped::Failed(error)) = published.stopped else { panic!("{:?}", published.stopped) };
+    let Err(error) = run(&data, &format!(r#"{{{json}, "preset": "reference"}}"#)) else { panic!("no error") };
     assert_eq!(error.code(), "NOT_FINITE");
     assert!(error.to_string().contains("batch of one row"), "{error}");
+}
+
+#[test]
+fn weights_that_diverge_are_named_and_the_best_model_before_is_kept() {
+    let data = states(200, 12);
+    let outcome = run(&data, r#"{"dSae": 20, "steps": 30, "batchSize": 200, "learningRate": 1e38}"#).unwrap();
+    let Some(Stopped::Failed(error)) = outcome.stopped else { panic!("{:?}", outcome.stopped) };
+    assert_eq!(error.code(), "NOT_FINITE", "{error}");
+    assert!(error.to_string().contains("lower the learning rate"), "{error}");
+    assert!(outcome.summary.best_step > 0);
+    assert!(bits(&outcome.model).iter().all(|&b| f32::from_bits(b).is_finite()));
 }
 
 #[test]
@@ -160,6 +170,13 @@ fn cancelling_keeps_the_best_so_far() {
     assert_eq!(outcome.summary.steps, 9);
     assert!((1..=9).contains(&outcome.summary.best_step));
     assert!(outcome.summary.validation.is_some());
+}
+
+#[test]
+fn cancelling_works_before_the_first_step() {
+    let cancel = AtomicBool::new(true);
+    let ended = train(&states(50, 6), &options("{}"), &cancel, &mut |_| {});
+    assert_eq!(ended.err().unwrap().code(), "CANCELLED");
 }
 
 #[test]

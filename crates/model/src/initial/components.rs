@@ -1,8 +1,10 @@
+use crate::ModelError;
 use bae_kernels::{Isa, product};
 use nalgebra::DMatrix;
 use ndarray::{Array2, ArrayView2, Axis};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Rounds of orthogonal iteration; more than eight change nothing that matters (docs/training.md).
 const ROUNDS: usize = 8;
@@ -12,12 +14,16 @@ const ROUNDS: usize = 8;
 ///
 /// Rows longer than `limit` (root mean square over dimensions) count with that length: no few rows decide alone.
 /// Runs on the current rayon pool; the same bits on any number of threads.
+///
+/// # Errors
+/// [`ModelError::Cancelled`] soon after `cancel` is raised.
 pub fn principal_directions(
     rows: ArrayView2<f32>,
     count: usize,
     limit: f32,
     rng: &mut ChaCha8Rng,
-) -> Array2<f32> {
+    cancel: &AtomicBool,
+) -> Result<Array2<f32>, ModelError> {
     let isa = Isa::best();
     let d_in = rows.ncols();
     let mut shortened = rows.to_owned();
@@ -31,11 +37,14 @@ pub fn principal_directions(
     product::add_product(isa, shortened.t(), shortened.view(), second_moment.view_mut());
     let mut directions = Array2::from_shape_simple_fn((d_in, count), || StandardNormal.sample(rng));
     for _ in 0..ROUNDS {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(ModelError::Cancelled);
+        }
         let mut next = Array2::zeros((d_in, count));
         product::add_product(isa, second_moment.view(), directions.view(), next.view_mut());
         directions = orthonormal(&next);
     }
-    directions
+    Ok(directions)
 }
 
 /// Root mean square over dimensions.
@@ -63,7 +72,10 @@ mod tests {
             let normal: f32 = StandardNormal.sample(&mut rng);
             stretch[j] * normal
         });
-        let directions = principal_directions(rows.view(), 3, 1e9, &mut rng);
+        let directions =
+            principal_directions(rows.view(), 3, 1e9, &mut rng, &AtomicBool::new(false)).unwrap();
+        let cancelled = principal_directions(rows.view(), 3, 1e9, &mut rng, &AtomicBool::new(true));
+        assert!(matches!(cancelled, Err(ModelError::Cancelled)));
         for (column, axis) in [(0, 1), (1, 3), (2, 0)] {
             assert!(directions[[axis, column]].abs() > 0.98, "{directions}");
         }

@@ -4,6 +4,7 @@ use bae_kernels::{Isa, product};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use std::sync::atomic::AtomicBool;
 
 /// The step of a uniform quantiser at which one more bit is worth `entropy_weight`, in the units of the data.
 ///
@@ -61,10 +62,12 @@ impl Quantiser<'_> {
     /// Features beyond those that the data asks for are never on. Runs on the current rayon pool.
     ///
     /// # Errors
-    /// [`ModelError::TooLarge`] if the rows cannot be multiplied in f32.
-    pub fn draw(&self, rng: &mut ChaCha8Rng) -> Result<(Parameters, f64), ModelError> {
+    /// [`ModelError::TooLarge`] if the rows cannot be multiplied in f32; [`ModelError::Cancelled`] soon after `cancel` is
+    /// raised.
+    pub fn draw(&self, rng: &mut ChaCha8Rng, cancel: &AtomicBool) -> Result<(Parameters, f64), ModelError> {
         let limit = OUTLIER * self.typical;
-        let directions = principal_directions(self.rows, self.rows.ncols().min(DIRECTIONS), limit, rng);
+        let count = self.rows.ncols().min(DIRECTIONS);
+        let directions = principal_directions(self.rows, count, limit, rng, cancel)?;
         let rays = self.rays(&directions)?;
         let step = self.affordable_step(&rays);
         let mut marks: Vec<Mark> = rays.iter().flat_map(|ray| ray.marks(step)).collect();
@@ -101,15 +104,17 @@ impl Quantiser<'_> {
 
     /// The step that the entropy weight asks for, or the smallest larger one that needs no more than `d_sae` features.
     fn affordable_step(&self, rays: &[Ray]) -> f64 {
-        let longest = rays.iter().filter_map(|ray| ray.values.last()).fold(0f32, |a, &b| a.max(b));
+        // no longer than an ordinary row can be along any direction
+        let longest = f64::from(OUTLIER * self.typical) * (self.rows.ncols() as f64).sqrt();
         // so that a weight of 0 asks for no endless ruler
-        let finest = (f64::from(longest) / 4096.0).max(f64::MIN_POSITIVE);
+        let finest = longest / 4096.0;
         let fits = |step: f64| rays.par_iter().map(|ray| ray.marks(step).len()).sum::<usize>() <= self.d_sae;
         let wanted = quantiser_step(self.entropy_weight, self.rows.ncols()).max(finest);
         if fits(wanted) {
             return wanted;
         }
-        let (mut low, mut high) = (wanted, wanted.max(4.0 * f64::from(longest)));
+        // at the coarsest, each side of each direction has one mark at most
+        let (mut low, mut high) = (wanted, 4.0 * wanted.max(longest));
         for _ in 0..30 {
             let middle = (low * high).sqrt();
             if fits(middle) { high = middle } else { low = middle }
@@ -143,43 +148,51 @@ impl Ray {
     /// The features of this side for quantiser step `step`, from the zero outwards.
     fn marks(&self, step: f64) -> Vec<Mark> {
         let n = self.values.len();
-        let least = LEAST_SHARE * n as f64;
+        // a mark that a single row passes says nothing
+        let least = (LEAST_SHARE * n as f64).max(2.0);
         let end = self.values.last().map_or(0.0, |&z| f64::from(z));
         // the marks, each with the number of rows that do not pass it
         let mut passed: Vec<(f64, usize)> = vec![];
-        for k in 0.. {
-            let mark = step * (f64::from(k) + FIRST_MARK);
+        let mut k = 0.0;
+        loop {
+            let mark = step * (k + FIRST_MARK);
             let below = self.values.partition_point(|&z| f64::from(z) <= mark);
             if mark >= end || ((n - below) as f64) < least {
                 break;
             }
             let last = passed.last().map(|&(_, below)| below);
             let gap = self.gap_at(below);
-            if let Some((middle, width)) = gap
-                && width > GAP * step
+            if let Some((before, after)) = gap
+                && after - before > GAP * step
             {
-                if last != Some(below) {
-                    passed.push((middle, below));
+                passed.push((0.5 * (before + after), below));
+                k = (after / step - FIRST_MARK).ceil().max(k + 1.0);
+            } else {
+                if last.is_none_or(|last| (below - last) as f64 >= least) {
+                    passed.push((mark, below));
                 }
-            } else if last.is_none_or(|last| (below - last) as f64 >= least) {
-                passed.push((mark, below));
+                k += 1.0;
+            }
+            // beyond 2⁵³ steps a ruler has no marks to tell apart
+            if k + 1.0 == k {
+                break;
             }
         }
         let mut level = 0.0;
         let next = passed.iter().skip(1).map(|&(_, below)| below).chain([n]);
         let of_cell = |(&(mark, below), next): (&(f64, usize), usize)| {
-            let median = f64::from(self.values[(below + next) / 2]);
+            // the lower one of two, so that a single far row does not set the level of the last cell
+            let median = f64::from(self.values[(below + next - 1) / 2]);
             let jump = median - std::mem::replace(&mut level, median);
             Mark { direction: self.direction, side: self.side, mark, jump }
         };
         passed.iter().zip(next).map(of_cell).collect()
     }
 
-    /// Middle and width of the stretch without rows before row `below`.
+    /// The values before and after the stretch without rows that ends at row `below`.
     fn gap_at(&self, below: usize) -> Option<(f64, f64)> {
-        let (before, after) =
-            (f64::from(*self.values.get(below.checked_sub(1)?)?), f64::from(*self.values.get(below)?));
-        Some((0.5 * (before + after), after - before))
+        let before = self.values.get(below.checked_sub(1)?)?;
+        Some((f64::from(*before), f64::from(*self.values.get(below)?)))
     }
 }
 
@@ -199,7 +212,7 @@ mod tests {
 
     fn draw(rows: &Array2<f32>, entropy_weight: f64, d_sae: usize) -> (Parameters, f64) {
         let quantiser = Quantiser { rows: rows.view(), typical: 1.0, entropy_weight, d_sae };
-        quantiser.draw(&mut ChaCha8Rng::seed_from_u64(3)).unwrap()
+        quantiser.draw(&mut ChaCha8Rng::seed_from_u64(3), &AtomicBool::new(false)).unwrap()
     }
 
     fn error(parameters: &Parameters, rows: &Array2<f32>) -> f64 {
@@ -240,6 +253,20 @@ mod tests {
         rows.slice_mut(ndarray::s![..30, 0]).mapv_inplace(|x| x * 0.01 + 500.0);
         let (parameters, _) = draw(&rows, 0.05, 64);
         assert!(error(&parameters, &rows) < 0.5);
+    }
+
+    #[test]
+    fn one_outlier_of_any_size_costs_the_others_nothing() {
+        let rows = gaussian(400, &[1.0; 8], 5);
+        let (clean, step) = draw(&rows, 1e-3, 512);
+        for size in [1e2f32, 1e6, 1e18] {
+            let mut with = rows.clone();
+            with.row_mut(7).fill(size);
+            let (parameters, same) = draw(&with, 1e-3, 512);
+            assert_eq!(same, step);
+            let (got, want) = (error(&parameters, &rows), error(&clean, &rows));
+            assert!(got < 1.1 * want, "{size}: {got}, without the outlier {want}");
+        }
     }
 
     #[test]

@@ -23,7 +23,10 @@ impl Typical {
     pub fn measure(rows: ArrayView2<f32>) -> Self {
         let median_row: Array1<f32> = rows.axis_iter(Axis(1)).map(|column| median(column.to_vec())).collect();
         let distances: Vec<f64> = rows.axis_iter(Axis(0)).map(|row| mean_square(row, &median_row)).collect();
-        let limit = ORDINARY * median(distances.clone());
+        // where most rows are one and the same (padding, say), the size is that of the others
+        let apart: Vec<f64> = distances.iter().copied().filter(|&distance| distance > 0.0).collect();
+        let middle = median(distances.clone());
+        let limit = ORDINARY * if middle > 0.0 || apart.is_empty() { middle } else { median(apart) };
         let ordinary: Vec<_> = rows
             .axis_iter(Axis(0))
             .zip(&distances)
@@ -69,6 +72,14 @@ mod tests {
         assert_eq!(Typical::measure(all.view()), Typical::measure(ordinary.view()));
         let typical = Typical::measure(ordinary.view());
         assert!((typical.centre[0] - 5.5).abs() < 1e-5 && (typical.rms - 0.316_227_8).abs() < 1e-5);
+    }
+
+    #[test]
+    fn rows_of_padding_do_not_hide_the_others() {
+        let rows =
+            Array2::from_shape_fn((100, 2), |(k, j)| if k < 60 { 0.0 } else { 1e-3 * ((k + j) % 5) as f32 });
+        let typical = Typical::measure(rows.view());
+        assert!((5e-4..2e-3).contains(&typical.rms), "{typical:?}");
     }
 
     #[test]
