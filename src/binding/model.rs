@@ -5,7 +5,7 @@ use crate::states::States;
 use bae_codes::BitMatrix;
 use bae_data::{CodesWriter, Dataset, load_model, save_model};
 use bae_model::{Architecture, Backend, Cpu, Estimator, Parameters};
-use bae_train::{Codes as CodeFigures, encode_chunks, evaluate};
+use bae_train::{Codes as CodeFigures, MAX_THREADS, encode_chunks, evaluate};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use serde_json::{Map, Value, json};
@@ -29,8 +29,12 @@ impl Loaded {
         Self { cpu: Cpu::new(parameters, 0), architecture: Architecture::binary(estimator), config }
     }
 
-    fn cpu(&self, threads: u32) -> Cpu {
-        self.cpu.with_threads(threads as usize)
+    fn cpu(&self, threads: u32) -> std::result::Result<Cpu, Failure> {
+        if threads as usize <= MAX_THREADS {
+            return Ok(self.cpu.with_threads(threads as usize));
+        }
+        let message = format!("threads is {threads}: it must be at most {MAX_THREADS}");
+        Err(Failure { code: "INVALID_ARGUMENT", message })
     }
 
     fn check(&self, data: &Dataset) -> std::result::Result<(), Failure> {
@@ -128,7 +132,7 @@ pub fn start_encode(
             code: "OUT_OF_MEMORY",
             message: format!("the codes of {} rows do not fit in memory; encode to a file", data.rows()),
         })?;
-        encode_chunks(&model.cpu(threads), &model.architecture, &data, None, |start, x, codes| {
+        encode_chunks(&model.cpu(threads)?, &model.architecture, &data, None, |start, x, codes| {
             all.append(&codes).expect("codes of one model");
             Ok(context.rows(start + x.nrows(), data.rows()))
         })?;
@@ -155,7 +159,7 @@ pub fn start_encode_file(
         model.check(&data)?;
         let d_sae = model.cpu.view().d_sae();
         let mut file = CodesWriter::create(Path::new(&out), d_sae, data.rows(), &model_name, overwrite)?;
-        encode_chunks(&model.cpu(threads), &model.architecture, &data, None, |start, x, codes| {
+        encode_chunks(&model.cpu(threads)?, &model.architecture, &data, None, |start, x, codes| {
             file.append(&codes)?;
             Ok(context.rows(start + x.nrows(), data.rows()))
         })?;
@@ -174,7 +178,7 @@ pub fn start_decode(
 ) -> Result<Job, &'static str> {
     let (model, codes) = (model.get()?, codes.get()?);
     job::start(on_event, move |context| {
-        let (cpu, d_in) = (model.cpu(threads), model.cpu.view().d_in());
+        let (cpu, d_in) = (model.cpu(threads)?, model.cpu.view().d_in());
         let mut values = vec![];
         values.try_reserve_exact(codes.rows().saturating_mul(d_in)).map_err(|_| Failure {
             code: "OUT_OF_MEMORY",
@@ -207,7 +211,7 @@ pub fn start_evaluate(
     job::start(on_event, move |context| {
         let data = states.open()?;
         model.check(&data)?;
-        let measured = evaluate(&model.cpu(threads), &model.architecture, &data, None, |rows| {
+        let measured = evaluate(&model.cpu(threads)?, &model.architecture, &data, None, |rows| {
             context.rows(rows, data.rows())
         })?;
         Ok(End::Done(serde_json::to_value(measured).expect("plain numbers")))
@@ -227,7 +231,7 @@ pub fn start_entropy(
         let data = states.open()?;
         model.check(&data)?;
         let mut statistics = bae_codes::Statistics::new(model.cpu.view().d_sae());
-        encode_chunks(&model.cpu(threads), &model.architecture, &data, None, |start, x, codes| {
+        encode_chunks(&model.cpu(threads)?, &model.architecture, &data, None, |start, x, codes| {
             statistics.add(&codes).expect("codes of one model");
             Ok(context.rows(start + x.nrows(), data.rows()))
         })?;

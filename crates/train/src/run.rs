@@ -267,6 +267,10 @@ impl<'a> Run<'a> {
             let means = self.epoch(epoch, tell)?;
             tell(means.event(epoch, self));
             let model = self.folded();
+            if !model.flat().iter().all(|values| values.iter().all(|value| value.is_finite())) {
+                let cause = "the weights are not finite".into();
+                return Err(TrainError::Diverged { step: self.step, cause }.into());
+            }
             let evaluation = self.validate(&model)?;
             let loss = evaluation.as_ref().map(|evaluation| self.objective_of(evaluation));
             // with nothing held out, the last model is the one to keep

@@ -145,14 +145,15 @@ fn a_last_batch_of_one_row_is_harmless_except_as_published() {
 }
 
 #[test]
-fn weights_that_diverge_are_named_and_the_best_model_before_is_kept() {
+fn weights_that_diverge_are_named_and_never_kept() {
     let data = states(200, 12);
-    let outcome = run(&data, r#"{"dSae": 20, "steps": 30, "batchSize": 200, "learningRate": 1e38}"#).unwrap();
-    let Some(Stopped::Failed(error)) = outcome.stopped else { panic!("{:?}", outcome.stopped) };
-    assert_eq!(error.code(), "NOT_FINITE", "{error}");
-    assert!(error.to_string().contains("lower the learning rate"), "{error}");
-    assert!(outcome.summary.best_step > 0);
-    assert!(bits(&outcome.model).iter().all(|&b| f32::from_bits(b).is_finite()));
+    for json in [r#""batchSize": 200"#, r#""batchSize": 20"#, r#""batchSize": 200, "validationFraction": 0"#]
+    {
+        let json = format!(r#"{{"dSae": 20, "steps": 30, "learningRate": 1e38, {json}}}"#);
+        let Err(error) = run(&data, &json) else { panic!("{json}: no error") };
+        assert_eq!(error.code(), "NOT_FINITE", "{error}");
+        assert!(error.to_string().contains("lower the learning rate"), "{error}");
+    }
 }
 
 #[test]

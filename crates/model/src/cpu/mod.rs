@@ -12,7 +12,7 @@ use bae_kernels::{Isa, adam, product, rows};
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 /// A model on the CPU. Same parameters and data give the same bits with any number of threads.
 pub struct Cpu {
@@ -45,14 +45,19 @@ pub fn thread_count(threads: usize) -> usize {
     if threads > 0 { threads } else { std::thread::available_parallelism().map_or(1, |n| n.get()) }
 }
 
-/// The pool of so many threads, shared by all models of the process.
+/// The pool of so many threads, shared by all models of the process that use as many and gone with the last of them.
 fn pool(threads: usize) -> Arc<rayon::ThreadPool> {
-    static POOLS: Mutex<BTreeMap<usize, Arc<rayon::ThreadPool>>> = Mutex::new(BTreeMap::new());
+    static POOLS: Mutex<BTreeMap<usize, Weak<rayon::ThreadPool>>> = Mutex::new(BTreeMap::new());
     let count = thread_count(threads);
     let mut pools = POOLS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let start =
         || rayon::ThreadPoolBuilder::new().num_threads(count).thread_name(|at| format!("bae-{at}")).build();
-    pools.entry(count).or_insert_with(|| Arc::new(start().expect("the system starts threads"))).clone()
+    if let Some(pool) = pools.get(&count).and_then(Weak::upgrade) {
+        return pool;
+    }
+    let pool = Arc::new(start().expect("the system starts threads"));
+    pools.insert(count, Arc::downgrade(&pool));
+    pool
 }
 
 impl Cpu {
