@@ -49,6 +49,14 @@ test('a reader that lags goes on with what is left, in order', async () => {
   expect(numbers).toEqual([...numbers].sort((a, b) => a - b))
 })
 
+test('the order stays as it was when steps and others are kept apart', async () => {
+  const log = new EventLog()
+  const events = [step(1), epoch(1), epoch(2), step(2), step(3), epoch(3)]
+  for (const event of events) log.add(event)
+  log.end()
+  expect(await all(log)).toEqual(events)
+})
+
 test('it knows which history it has', () => {
   const log = new EventLog()
   log.add(epoch(3))

@@ -6,6 +6,18 @@ import { REAL } from './data.js'
 /** Longest pause that is allowed, in milliseconds: far above what is seen, far below what anybody would notice. */
 const BOUND = 200
 
+test('the event loop stays free at the end of very many epochs', async () => {
+  const data = Float32Array.from({ length: 32 }, (_, i) => Math.sin(i))
+  const delay = monitorEventLoopDelay({ resolution: 1 })
+  delay.enable()
+  const { history } = await train({ data, shape: [8, 4] }, { epochs: 20_000, dSae: 8, threads: 1 })
+  await new Promise(resolve => setTimeout(resolve, 5))
+  delay.disable()
+  expect(history).toHaveLength(40_001)
+  console.log(`longest pause of the event loop ${(delay.max / 1e6).toFixed(1)} ms`)
+  expect(delay.max / 1e6).toBeLessThan(250)
+})
+
 test('the event loop stays free while real hidden states are trained on', async () => {
   const delay = monitorEventLoopDelay({ resolution: 1 })
   delay.enable()

@@ -58,7 +58,7 @@ export interface ValidationFigures {
   rows: number
   /** Mean squared error over all values, in squared units of the hidden states. */
   mse: number
-  /** Share of the variance that the reconstruction explains. */
+  /** Share of the variance that the reconstruction explains; NaN where the rows are all alike. */
   explainedVariance: number
   /** `1 - explainedVariance` */
   fvu: number
@@ -104,11 +104,18 @@ export type TrainEvent = StartEvent | StepEvent | EpochEvent | ValidationEvent |
 /** How many step events are kept for iterators that come late or lag behind; the others are all kept. */
 const STEPS_KEPT = 4096
 
+interface Entry {
+  number: number
+  event: TrainEvent
+}
+
 /** @internal The events of a run, for any number of readers, each at its own place. */
 export class EventLog {
-  #entries: { number: number; event: TrainEvent }[] = []
+  /** Step events, of which the old ones are forgotten, and the others: apart, so that forgetting costs what it forgets. */
+  readonly #steps: Entry[] = []
+  readonly #others: Entry[] = []
+  readonly #history = new Set<string>()
   #count = 0
-  #steps = 0
   #ended = false
   #waiting: (() => void)[] = []
 
@@ -117,8 +124,13 @@ export class EventLog {
   }
 
   add(event: TrainEvent): void {
-    this.#entries.push({ number: ++this.#count, event })
-    if (event.type === 'step' && ++this.#steps > STEPS_KEPT) this.#forget(STEPS_KEPT / 2)
+    const entry = { number: ++this.#count, event }
+    if (event.type === 'step') {
+      if (this.#steps.push(entry) > STEPS_KEPT) this.#steps.splice(0, STEPS_KEPT / 2)
+    } else {
+      this.#others.push(entry)
+      if (event.type === 'epoch' || event.type === 'validation') this.#history.add(key(event))
+    }
     this.#wake()
   }
 
@@ -128,39 +140,42 @@ export class EventLog {
   }
 
   /** Whether a history event has been logged: busy listeners can make the addon drop some. */
-  has({ type, epoch, step }: EpochEvent | ValidationEvent): boolean {
-    return this.#entries.some(
-      ({ event }) => event.type === type && 'epoch' in event && event.epoch === epoch && event.step === step,
-    )
+  has(event: EpochEvent | ValidationEvent): boolean {
+    return this.#history.has(key(event))
   }
 
   /** The first event past the one of that number; waits for it, undefined at the end. */
-  async next(number: number): Promise<{ number: number; event: TrainEvent } | undefined> {
+  async next(number: number): Promise<Entry | undefined> {
     for (;;) {
-      const entry = this.#after(number)
+      const [step, other] = [after(this.#steps, number), after(this.#others, number)]
+      const entry = step && other ? (step.number < other.number ? step : other) : (step ?? other)
       if (entry || this.#ended) return entry
       await new Promise<void>(resolve => this.#waiting.push(resolve))
     }
   }
 
-  /** Numbers ascend, so the place is found by halving. */
-  #after(number: number) {
-    let [low, high] = [0, this.#entries.length]
-    while (low < high) {
-      const middle = (low + high) >> 1
-      if ((this.#entries[middle]?.number ?? 0) > number) high = middle
-      else low = middle + 1
-    }
-    return this.#entries[low]
-  }
-
-  #forget(steps: number): void {
-    let left = steps
-    this.#entries = this.#entries.filter(({ event }) => event.type !== 'step' || left-- <= 0)
-    this.#steps -= steps
-  }
-
   #wake(): void {
     for (const resolve of this.#waiting.splice(0)) resolve()
   }
+}
+
+const key = ({ type, epoch, step }: EpochEvent | ValidationEvent) => `${type}:${epoch}:${step}`
+
+/** The first entry past the one of that number. Numbers ascend, so the place is found by halving. */
+function after(entries: readonly Entry[], number: number): Entry | undefined {
+  let [low, high] = [0, entries.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if ((entries[middle]?.number ?? 0) > number) high = middle
+    else low = middle + 1
+  }
+  return entries[low]
+}
+
+/** @internal Figures as the addon gives them, with NaN for what is not defined: JSON has no NaN, it says null. */
+export function defined<T>(figures: T): T {
+  const each = figures as { explainedVariance?: number | null; fvu?: number | null } | null
+  if (each?.explainedVariance === null) each.explainedVariance = Number.NaN
+  if (each?.fvu === null) each.fvu = Number.NaN
+  return figures
 }
