@@ -1,7 +1,15 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, expectTypeOf, test } from 'vitest'
-import { BaeError, BinaryAutoencoder, type Matrix, type RowsProgress, train } from '../src/index.js'
+import {
+  BaeError,
+  BinaryAutoencoder,
+  BinaryCodes,
+  inspect,
+  type Matrix,
+  type RowsProgress,
+  train,
+} from '../src/index.js'
 import { folder, framed, readSafetensors, rows, safetensors } from './data.js'
 
 const data = rows(300)
@@ -355,7 +363,103 @@ describe('disposing', () => {
   })
 })
 
-test.each([0, -1, 1.5, Number.NaN, '2'])('threads %s is refused', async threads => {
+describe('arguments that are none', () => {
+  const broken = { aborted: false, throwIfAborted() {}, addEventListener: 5, removeEventListener() {} }
+  test.each<[string, () => Promise<unknown>, RegExp]>([
+    ['load(5)', () => BinaryAutoencoder.load(5 as never), /^dir must be a path \(a string\), not a number$/],
+    ['load()', () => BinaryAutoencoder.load(undefined as never), /^dir must be a path.*undefined$/],
+    [
+      'load(dir, null)',
+      () => BinaryAutoencoder.load(saved, null as never),
+      /^options must be an object.*null$/,
+    ],
+    ['save("")', () => model.save(''), /^dir must be a path.*not an empty string$/],
+    ['save(dir, 5)', () => model.save('x', 5 as never), /^options must be an object.*a number$/],
+    ['overwrite: 1', () => model.save('x', { overwrite: 1 as never }), /^overwrite must be a boolean/],
+    ['inspect({})', () => inspect({} as never), /^path must be a path.*an Object$/],
+    ['inspect(path, null)', () => inspect(saved, null as never), /^options must be/],
+    ['decode(null)', () => model.decode(null as never), /^codes must be BinaryCodes or .*not null$/],
+    ['decode(5)', () => model.decode(5 as never), /^codes must be BinaryCodes or .*not a number$/],
+    [
+      'decode without bytes',
+      () => model.decode({ rows: 1, dSae } as never),
+      /^bytes must be a Uint8Array, not undefined$/,
+    ],
+    ['encode(data, null)', () => model.encode(data, null as never), /^options must be/],
+    ['encodeToFile(data, 5)', () => model.encodeToFile(data, 5 as never), /^path must be a path/],
+    [
+      'encodeToFile(data, path, null)',
+      () => model.encodeToFile(data, 'x', null as never),
+      /^options must be/,
+    ],
+    [
+      'a name that is none',
+      () => model.encodeToFile(data, 'x', { model: 5 as never }),
+      /^model must be a string, not a number$/,
+    ],
+    ['BinaryCodes.load(null)', () => BinaryCodes.load(null as never), /^path must be a path.*null$/],
+    ['a signal that is none', () => model.evaluate(data, { signal: 5 as never }), /^signal must be an Abort/],
+    [
+      'a signal that cannot be listened to',
+      () => model.encode(data, { signal: broken as never }),
+      /^signal must be an AbortSignal, not an Object$/,
+    ],
+    [
+      'threads without a text of their own',
+      () => model.encode(data, { threads: Object.create(null) }),
+      /^threads must be a whole number/,
+    ],
+  ])('%s', async (_, call, message) => {
+    await expect(call()).rejects.toMatchObject({
+      name: 'BaeError',
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(message),
+    })
+  })
+
+  test('a signal that fails in the middle fails the call, not the process', async () => {
+    const failing = Object.assign(new EventTarget(), {
+      aborted: false,
+      throwIfAborted() {},
+      removeEventListener() {
+        throw new Error('a broken signal')
+      },
+    })
+    await expect(model.encode(data, { signal: failing as never })).rejects.toMatchObject({
+      code: 'INTERNAL',
+      cause: { message: 'a broken signal' },
+    })
+  })
+})
+
+test('many calls may share one signal', async () => {
+  const warnings: Error[] = []
+  const listener = (warning: Error) => warnings.push(warning)
+  process.on('warning', listener)
+  const controller = new AbortController()
+  const { signal } = controller
+  const calls = Array.from({ length: 20 }, () => model.encode(data, { signal }))
+  for (const codes of await Promise.all(calls)) codes.dispose()
+  const endless = { epochs: 1_000_000, dSae, threads: 1, signal }
+  const late = Array.from({ length: 12 }, () => train(data, endless).catch(error => error))
+  controller.abort()
+  for (const error of await Promise.all(late)) expect(error).toMatchObject({ name: 'AbortError' })
+  await new Promise(resolve => setImmediate(resolve))
+  process.off('warning', listener)
+  expect(warnings).toEqual([])
+})
+
+test('rows that are all alike have no variance to explain: NaN', async () => {
+  const alike = new Float32Array(3 * dIn).fill(1.5)
+  for (const states of [alike, alike.subarray(dIn, 2 * dIn)]) {
+    const { explainedVariance, fvu, mse } = await model.evaluate(states)
+    expect([explainedVariance, fvu]).toEqual([Number.NaN, Number.NaN])
+    expect(mse).toBeGreaterThanOrEqual(0)
+    expect(explainedVariance.toFixed(2)).toBe('NaN')
+  }
+})
+
+test.each([0, -1, 1.5, Number.NaN, '2', 1025])('threads %s is refused', async threads => {
   await expect(model.encode(data, { threads: threads as number })).rejects.toMatchObject({
     code: 'INVALID_ARGUMENT',
   })

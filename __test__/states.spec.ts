@@ -18,11 +18,13 @@ import {
 } from 'apache-arrow'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { BaeError, type BinaryAutoencoder, type StatesInput, train } from '../src/index.js'
-import { toStates } from '../src/states.js'
+import { withStates } from '../src/states.js'
 import { brain, folder, half, nested, type Rows, rows, writeNpy, writeRows } from './data.js'
 
 const { data, shape } = rows()
 const [count, dIn] = shape
+const toStates = (input: StatesInput, options: Parameters<typeof withStates>[1]) =>
+  withStates(input, options, states => states)
 const parts = async (input: StatesInput, options: { dIn?: number } = {}) => {
   const { parts } = await toStates(input, options)
   return parts!
@@ -60,9 +62,11 @@ function arrow(type: DataType, values: ArrayLike<number>, size: number, chunks =
   )
 }
 
-describe('what is not copied', () => {
+describe('what is handed over as it is', () => {
   test('shaped float32', async () => {
-    expect(await parts({ data, shape })).toEqual([{ name: 'data', values: data, dtype: 'float32', dIn }])
+    expect(await parts({ data, shape })).toEqual([
+      { name: 'data', values: data, dtype: 'float32', dIn, shared: false },
+    ])
     expect((await parts({ data, shape }))[0]!.values).toBe(data)
   })
 
@@ -77,7 +81,7 @@ describe('what is not copied', () => {
   test.each(['float16', 'bfloat16'] as const)('%s as Uint16Array', async dtype => {
     const bits = dtype === 'float16' ? half(data) : brain(data)
     const [part] = await parts({ data: bits, shape, dtype })
-    expect(part).toEqual({ name: 'data', values: bits, dtype, dIn })
+    expect(part).toEqual({ name: 'data', values: bits, dtype, dIn, shared: false })
     expect(part!.values).toBe(bits)
   })
 
@@ -102,7 +106,16 @@ describe('what is not copied', () => {
 
   test('shared memory', async () => {
     const shared = new Float32Array(new SharedArrayBuffer(4 * data.length))
-    expect((await parts({ data: shared, shape }))[0]!.values).toBe(shared)
+    const [part] = await parts({ data: shared, shape })
+    expect(part!.values).toBe(shared)
+    expect(part!.shared).toBe(true)
+  })
+
+  test('shared memory that can grow is no memory to rely on', async () => {
+    const GrowableBuffer = SharedArrayBuffer as new (bytes: number, options: object) => SharedArrayBuffer
+    const size = 4 * data.length
+    const growable = new Float32Array(new GrowableBuffer(size, { maxByteLength: 2 * size }))
+    expect((await parts({ data: growable, shape }))[0]!.shared).toBe(false)
   })
 
   test('an Arrow FixedSizeList column, chunk by chunk', async () => {
@@ -145,7 +158,7 @@ describe('what is not copied', () => {
   })
 })
 
-describe('what is copied to float32', () => {
+describe('what is converted to float32', () => {
   test.each<[string, StatesInput, { dIn?: number }]>([
     ['number[][]', nested({ data, shape }), {}],
     ['Float64Array', Float64Array.from(data), { dIn }],
@@ -155,7 +168,9 @@ describe('what is copied to float32', () => {
     ['number[] with dIn', [...data], { dIn }],
     ['an Arrow column of float64', arrow(new Float64(), data, dIn), {}],
   ])('%s', async (_, input, options) => {
-    expect(await parts(input, options)).toEqual([{ name: 'data', values: data, dtype: 'float32', dIn }])
+    expect(await parts(input, options)).toEqual([
+      { name: 'data', values: data, dtype: 'float32', dIn, shared: false },
+    ])
   })
 })
 
@@ -195,6 +210,24 @@ describe('series', () => {
       throw error
     }
     await expect(toStates(failing(), {})).rejects.toBe(error)
+  })
+
+  test.each<[string, (buffer: ArrayBuffer) => void]>([
+    ['transferred', buffer => structuredClone(buffer, { transfer: [buffer] })],
+    ['resized', buffer => (buffer as ArrayBuffer & { resize(to: number): void }).resize(4 * dIn)],
+  ])('an array that is %s while others come in', async (_, takeAway) => {
+    const ResizableBuffer = ArrayBuffer as new (bytes: number, options: object) => ArrayBuffer
+    const giving = async function* () {
+      const first = new Float32Array(new ResizableBuffer(8 * dIn, { maxByteLength: 8 * dIn }))
+      yield { data: first, shape: [2, dIn] }
+      takeAway(first.buffer)
+      yield pieces[1]!
+    }
+    await expect(toStates(giving(), {})).rejects.toMatchObject({
+      name: 'BaeError',
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(/^data\[0\]: its buffer was transferred or resized/),
+    })
   })
 
   test('an abort ends the wait for an item that never comes, and tells the producer', async () => {

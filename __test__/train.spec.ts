@@ -106,6 +106,32 @@ describe('a run that ends well', () => {
     expect(result.steps).toBe(12)
   })
 
+  test('a listener that rejects is harmless', async () => {
+    const unhandled: unknown[] = []
+    const listener = (reason: unknown) => unhandled.push(reason)
+    process.on('unhandledRejection', listener)
+    const onEvent = async () => {
+      throw new Error('a broken listener')
+    }
+    await train(data, { ...quick, onEvent })
+    await new Promise(resolve => setTimeout(resolve, 20))
+    process.off('unhandledRejection', listener)
+    expect(unhandled).toEqual([])
+  })
+
+  test('rows that are all alike: what is not defined is NaN, in the result, the history and the events', async () => {
+    const alike = { data: new Float32Array(64 * 4).fill(2.5), shape: [64, 4] }
+    const told: TrainEvent[] = []
+    const options = { epochs: 2, dSae: 8, batchSize: 16, onEvent: (event: TrainEvent) => told.push(event) }
+    const { result, history } = await train(alike, options)
+    const figures = [result.validation!, result.before!].concat(
+      [...history, ...told].filter(event => event.type === 'validation'),
+    )
+    expect(figures.length).toBeGreaterThanOrEqual(6)
+    for (const each of figures) expect([each.explainedVariance, each.fvu]).toEqual([Number.NaN, Number.NaN])
+    expect(result.train.explainedVariance.toFixed(1)).toBe('NaN')
+  })
+
   test('it learns: four bits along four directions', async () => {
     const { result } = await train(rows(2048), { steps: 600, dSae: 32, batchSize: 256, learningRate: 0.01 })
     expect(result.validation!.explainedVariance).toBeGreaterThan(0.9)
@@ -250,27 +276,49 @@ describe('a run that fails', () => {
   test.each<[string, Record<string, unknown>, RegExp]>([
     ['epochs and steps', { steps: 3 }, /epochs.*steps|steps.*epochs/],
     ['expansion and dSae', { expansion: 2 }, /dSae.*expansion|expansion.*dSae/],
-    ['an unknown name', { learningrate: 1 }, /learningrate/],
+    ['an unknown name', { learningrate: 1 }, /no setting learningrate; there are preset, .*learningRate/],
+    ['a name of every object', { toString: 1 }, /no setting toString/],
+    ['a number for a text', { out: 5 }, /^out must be a string, not 5$/],
+    ['a number for a boolean', { shuffle: 1 }, /^shuffle must be a boolean, not 1$/],
+    ['no threads', { threads: 0 }, /^threads must be/],
+    ['too many threads', { threads: 1025 }, /^threads must be at most 1024, not 1025$/],
     ['NaN', { learningRate: Number.NaN }, /learningRate.*NaN/],
     ['infinity', { entropyWeight: Infinity }, /entropyWeight.*Infinity/],
-    ['a fraction for a count', { epochs: 1.5 }, /1\.5/],
-    ['a negative count', { epochs: -1 }, /-1/],
+    ['a fraction for a count', { epochs: 1.5 }, /^epochs must be a whole number, not 1\.5$/],
+    ['a negative count', { epochs: -1 }, /^epochs must be a whole number, not -1$/],
     ['zero epochs', { epochs: 0 }, /epochs/],
     ['zero rows a step', { batchSize: 0 }, /batchSize/],
-    ['a text for a number', { seed: '7' }, /expected u64|seed/],
+    ['a text for a number', { seed: '7' }, /^seed must be a whole number, not "7"$/],
     ['a negative rate', { learningRate: -1 }, /learningRate/],
     ['all rows held out', { validationFraction: 1 }, /validationFraction/],
-    ['an unknown preset', { preset: 'best' }, /best/],
-    ['an unknown estimator', { estimator: 'magic' }, /magic/],
+    ['an unknown preset', { preset: 'best' }, /^preset must be one of default, reference, not "best"$/],
+    ['an unknown estimator', { estimator: 'magic' }, /^estimator must be one of .*identity.*, not "magic"$/],
     ['a width without its estimator', { estimator: 'identity', gradientWidth: 1 }, /gradientWidth/],
-    ['an object', { seed: {} }, /seed.*object/],
-    ['null', { seed: null }, /seed.*object/],
+    ['an object', { seed: {} }, /seed.*an Object/],
+    ['null', { seed: null }, /seed.*null/],
     ['a bigint', { seed: 1n }, /seed.*bigint/],
     ['a function', { shuffle: () => true }, /shuffle.*function/],
   ])('%s', async (_, options, message) => {
     const error = await refused(options)
     expect(error.message).toMatch(message)
     expect(error.code).toBe('INVALID_ARGUMENT')
+  })
+
+  test.each<[string, unknown, RegExp]>([
+    ['null for options', null, /^options must be an object, not null$/],
+    ['a number for options', 5, /^options must be an object, not a number$/],
+    ['a signal that is none', { signal: {} }, /^signal must be an AbortSignal, not an Object$/],
+    [
+      'a signal that cannot be listened to',
+      { signal: { aborted: false, throwIfAborted() {}, addEventListener: 5, removeEventListener() {} } },
+      /^signal must be an AbortSignal/,
+    ],
+  ])('%s', async (_, options, message) => {
+    await expect(train(data, options as TrainOptions)).rejects.toMatchObject({
+      name: 'BaeError',
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(message),
+    })
   })
 
   test('a device that is not there', async () => {

@@ -1,5 +1,14 @@
-import { BaeError, fromNative } from './errors.js'
-import { type CallOptions, positiveInteger, type RowsOptions, runJob, taken } from './job.js'
+import { BaeError, describe, fromNative } from './errors.js'
+import {
+  type CallOptions,
+  checked,
+  ofType,
+  pathOf,
+  positiveInteger,
+  type RowsOptions,
+  runJob,
+  taken,
+} from './job.js'
 import native, { type Codes } from './native.js'
 
 /** Entropy and sparsity of codes, counted over all rows. Entropies are in bits. */
@@ -79,7 +88,9 @@ export class BinaryCodes implements PackedCodes, Disposable, AsyncDisposable {
   static fromBytes(bytes: Uint8Array, rows: number, dSae: number): BinaryCodes {
     positiveInteger('rows', rows)
     positiveInteger('dSae', dSae)
-    if (!(bytes instanceof Uint8Array)) throw new BaeError('INVALID_ARGUMENT', 'bytes must be a Uint8Array')
+    if (!(bytes instanceof Uint8Array)) {
+      throw new BaeError('INVALID_ARGUMENT', `bytes must be a Uint8Array, not ${describe(bytes)}`)
+    }
     const needed = rows * Math.ceil(dSae / 8)
     if (bytes.length !== needed) {
       throw new BaeError(
@@ -97,9 +108,11 @@ export class BinaryCodes implements PackedCodes, Disposable, AsyncDisposable {
   /**
    * Reads a codes file (safetensors).
    *
-   * @throws BaeError `IO`, `CORRUPT_FILE`, `UNSUPPORTED_FORMAT`.
+   * @throws BaeError `INVALID_ARGUMENT` (no path), `IO`, `CORRUPT_FILE`, `UNSUPPORTED_FORMAT`.
    */
-  static async load(path: string, { signal }: CallOptions = {}): Promise<BinaryCodes> {
+  static async load(path: string, options: CallOptions = {}): Promise<BinaryCodes> {
+    const { signal } = checked(options)
+    pathOf('path', path)
     const { job } = await runJob(on => native.startReadCodes(path, on), { signal })
     return new BinaryCodes(taken(job.takeCodes(), 'codes'))
   }
@@ -133,7 +146,8 @@ export class BinaryCodes implements PackedCodes, Disposable, AsyncDisposable {
   }
 
   /** Entropy and sparsity over all rows, counted exactly. */
-  async entropy({ signal, onProgress }: Omit<RowsOptions, 'threads'> = {}): Promise<EntropyReport> {
+  async entropy(options: Omit<RowsOptions, 'threads'> = {}): Promise<EntropyReport> {
+    const { signal, onProgress } = checked(options)
     const codes = this.#live()
     const { json } = await runJob(on => native.startCodesEntropy(codes, on), { signal, progress: onProgress })
     return JSON.parse(json) as EntropyReport
@@ -143,9 +157,13 @@ export class BinaryCodes implements PackedCodes, Disposable, AsyncDisposable {
    * Writes the codes as safetensors: `codes` U8 `[rows, ceil(dSae / 8)]`, metadata `rows`, `d_sae`, `model`.
    * The file appears whole or not at all.
    *
-   * @throws BaeError `IO`, also where the file is there already and `overwrite` is not set.
+   * @throws BaeError `INVALID_ARGUMENT`; `IO`, also where the file is there already and `overwrite` is not set.
    */
-  async save(path: string, { signal, overwrite = false, model = '' }: SaveCodesOptions = {}): Promise<void> {
+  async save(path: string, options: SaveCodesOptions = {}): Promise<void> {
+    const { signal, overwrite = false, model = '' } = checked(options)
+    pathOf('path', path)
+    ofType('overwrite', 'boolean', overwrite)
+    ofType('model', 'string', model)
     const codes = this.#live()
     await runJob(on => native.startWriteCodes(codes, path, model, overwrite, on), { signal })
   }

@@ -55,6 +55,15 @@ export function codeOf(code: unknown): BaeErrorCode {
   return known ?? (/^(InvalidArg|.*Expected)$/.test(String(code)) ? 'INVALID_ARGUMENT' : 'INTERNAL')
 }
 
+/** @internal A value by its kind, for messages. */
+export function describe(value: unknown): string {
+  if (value === null || value === undefined) return String(value)
+  if (value === '') return 'an empty string'
+  if (typeof value !== 'object') return `a ${typeof value}`
+  const name = Object.getPrototypeOf(value)?.constructor?.name ?? 'object'
+  return `${/^[AEIOU]/i.test(name) ? 'an' : 'a'} ${name}`
+}
+
 /** @internal What a call that nobody's signal ended is rejected with. */
 export function abortError(message: string): DOMException {
   return new DOMException(message, 'AbortError')

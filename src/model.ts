@@ -6,10 +6,20 @@ import {
   type SaveCodesOptions,
   wrapCodes,
 } from './codes.js'
-import { BaeError } from './errors.js'
-import { type CallOptions, type RowsOptions, runJob, taken, threadsOf } from './job.js'
+import { BaeError, describe } from './errors.js'
+import { defined } from './events.js'
+import {
+  type CallOptions,
+  checked,
+  ofType,
+  pathOf,
+  type RowsOptions,
+  runJob,
+  taken,
+  threadsOf,
+} from './job.js'
 import native, { type Job, type Model, type States } from './native.js'
-import { type StatesInput, type StatesOptions, toStates } from './states.js'
+import { type StatesInput, type StatesOptions, withStates } from './states.js'
 
 /** What `cfg.json` of a model holds. */
 export interface ModelConfig {
@@ -25,9 +35,9 @@ export interface ModelConfig {
 export interface Evaluation extends Omit<EntropyReport, 'features'> {
   /** Mean squared error of the reconstruction over all values, in squared units of the input. */
   mse: number
-  /** `1 - fvu`: the share of the variance (about each column's mean) that the reconstruction explains. */
+  /** `1 - fvu`: the share of the variance (about each column's mean) that the reconstruction explains. NaN where the rows are all alike. */
   explainedVariance: number
-  /** Fraction of variance unexplained. */
+  /** Fraction of variance unexplained. NaN where the rows are all alike. */
   fvu: number
   /** Sum over pairs of features of the absolute covariance (of the first 16,384 rows where there are more). */
   covariance: number
@@ -76,9 +86,11 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   /**
    * Loads a model from its folder (`sae_weights.safetensors` and `cfg.json`).
    *
-   * @throws BaeError `IO`, `CORRUPT_FILE`, `UNSUPPORTED_FORMAT`, `SHAPE_MISMATCH`.
+   * @throws BaeError `INVALID_ARGUMENT` (no path), `IO`, `CORRUPT_FILE`, `UNSUPPORTED_FORMAT`, `SHAPE_MISMATCH`.
    */
-  static async load(dir: string, { signal }: CallOptions = {}): Promise<BinaryAutoencoder> {
+  static async load(dir: string, options: CallOptions = {}): Promise<BinaryAutoencoder> {
+    const { signal } = checked(options)
+    pathOf('dir', dir)
     const { job } = await runJob(on => native.startLoad(dir, on), { signal })
     return new BinaryAutoencoder(taken(job.takeModel(), 'model'))
   }
@@ -103,8 +115,12 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   async encodeToFile(
     x: StatesInput,
     path: string,
-    { overwrite = false, model: name = '', ...options }: InputOptions & Omit<SaveCodesOptions, 'signal'> = {},
+    options: InputOptions & Omit<SaveCodesOptions, 'signal'> = {},
   ): Promise<{ rows: number; dSae: number; out: string }> {
+    const { overwrite = false, model: name = '' } = checked(options)
+    pathOf('path', path)
+    ofType('overwrite', 'boolean', overwrite)
+    ofType('model', 'string', name)
     const { json } = await this.#over(x, options, (model, states, threads, on) =>
       native.startEncodeFile(model, states, path, name, overwrite, threads, on),
     )
@@ -115,10 +131,17 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
    * Makes hidden states again from codes: a matrix `[rows, dIn]` in the units of the input.
    *
    * @param codes {@link BinaryCodes}, or any `{ bytes, rows, dSae }` (copied).
-   * @throws BaeError `SHAPE_MISMATCH` where `dSae` is not the model's, `DISPOSED`, `OUT_OF_MEMORY`.
+   * @throws BaeError `SHAPE_MISMATCH` where `dSae` is not the model's, `INVALID_ARGUMENT`, `DISPOSED`, `OUT_OF_MEMORY`.
    */
-  async decode(codes: PackedCodes, { signal, threads, onProgress }: RowsOptions = {}): Promise<Matrix> {
+  async decode(codes: PackedCodes, options: RowsOptions = {}): Promise<Matrix> {
     const model = this.#live()
+    const { signal, threads, onProgress } = checked(options)
+    if (typeof codes !== 'object' || codes === null) {
+      throw new BaeError(
+        'INVALID_ARGUMENT',
+        `codes must be BinaryCodes or { bytes, rows, dSae }, not ${describe(codes)}`,
+      )
+    }
     if (codes.dSae !== this.dSae) {
       throw new BaeError(
         'SHAPE_MISMATCH',
@@ -147,19 +170,19 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   /** Reconstruction error and sparsity on hidden states, over all rows. */
   async evaluate(x: StatesInput, options: InputOptions = {}): Promise<Evaluation> {
     const { json } = await this.#over(x, options, native.startEvaluate)
-    return JSON.parse(json) as Evaluation
+    return defined(JSON.parse(json) as Evaluation)
   }
 
   /**
    * Saves the model as a folder in the layout that sparse-autoencoder tools read. It appears whole or not at all.
    *
-   * @throws BaeError `IO`, also where the folder already holds a model and `overwrite` is not set.
+   * @throws BaeError `INVALID_ARGUMENT`, `DISPOSED`; `IO`, also where the folder already holds a model and `overwrite` is not set.
    */
-  async save(
-    dir: string,
-    { signal, overwrite = false }: CallOptions & { overwrite?: boolean | undefined } = {},
-  ): Promise<void> {
+  async save(dir: string, options: CallOptions & { overwrite?: boolean | undefined } = {}): Promise<void> {
     const model = this.#live()
+    const { signal, overwrite = false } = checked(options)
+    pathOf('dir', dir)
+    ofType('overwrite', 'boolean', overwrite)
     await runJob(on => native.startSave(model, dir, overwrite, on), { signal })
   }
 
@@ -185,7 +208,7 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   /** Runs one of the calls that take a model and hidden states. */
   async #over(
     x: StatesInput,
-    { signal, threads, onProgress, dIn = this.dIn }: InputOptions,
+    options: InputOptions,
     start: (
       model: Model,
       states: States,
@@ -194,11 +217,13 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
     ) => Job,
   ): Promise<{ job: Job; json: string }> {
     this.#live()
+    const { signal, threads, onProgress, dIn = this.dIn } = checked(options)
     signal?.throwIfAborted()
     const count = threadsOf(threads)
-    const states = await toStates(x, { dIn, signal })
-    // looked up again: it may have been disposed of while the input was coming in
-    const model = this.#live()
-    return runJob(on => start(model, states, count, on), { signal, progress: onProgress })
+    return withStates(x, { dIn, signal }, states => {
+      // looked up again: it may have been disposed of while the input was coming in
+      const model = this.#live()
+      return runJob(on => start(model, states, count, on), { signal, progress: onProgress })
+    })
   }
 }

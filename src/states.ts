@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url'
-import { BaeError } from './errors.js'
-import { positiveInteger } from './job.js'
+import { types } from 'node:util'
+import { BaeError, describe } from './errors.js'
+import { onAbort, positiveInteger } from './job.js'
 import type { States, StatesPart } from './native.js'
 
 /** Typed arrays that hold hidden states. `Uint16Array` holds the bits of float16 or bfloat16: say which. */
@@ -52,15 +53,17 @@ export type StatesPath = string | URL
  * | input | copied? |
  * |---|---|
  * | path, folder, glob, `file:` URL, or an array of them; `#tensor` at the end of a path picks a tensor | read by the addon |
- * | `{ data, shape }`, `{ data, dims, type }` with Float32Array | no |
- * | the same with Uint16Array and `float16` or `bfloat16`, or with Float16Array | no |
- * | a typed array, with `dIn` in the options | no |
- * | Arrow FixedSizeList column of float32 or float16 | no |
- * | Float64Array (also in any of the above), `number[][]`, `number[]` | yes, to float32 |
+ * | `{ data, shape }`, `{ data, dims, type }` with Float32Array | once, when the call starts |
+ * | the same with Uint16Array and `float16` or `bfloat16`, or with Float16Array | once, when the call starts |
+ * | a typed array, with `dIn` in the options | once, when the call starts |
+ * | Arrow FixedSizeList column of float32 or float16 | once, when the call starts |
+ * | any of these over a SharedArrayBuffer that cannot grow | no |
+ * | Float64Array (also in any of the above), `number[][]`, `number[]` | to float32, and once as above |
  * | (async) iterable of any of these, Node or web stream of objects | its items as above; they are not joined |
  *
- * In an iterable a typed array or `number[]` without `dIn` is one row. What is not copied must not be changed
- * until the call has ended.
+ * What is copied when the call starts may be changed, transferred or resized as soon as the call has returned its
+ * promise; of an iterable, as soon as the iterable has ended. What is not copied must not be changed until the call
+ * has ended. In an iterable a typed array or `number[]` without `dIn` is one row.
  */
 export type StatesInput =
   | StatesPath
@@ -74,14 +77,18 @@ export interface StatesOptions {
   dIn?: number | undefined
 }
 
-type Part = Omit<StatesPart, 'name'>
+type Part = Omit<StatesPart, 'name' | 'shared'>
 type Dtype = StatesPart['dtype']
 
-/** @internal Brings any input into the form that the addon takes. */
-export async function toStates(
+/**
+ * @internal Brings any input into the form that the addon takes and hands it over to `start`: before this function
+ * returns where the input is no series, and in any case before the caller's code can change it again.
+ */
+export async function withStates<T>(
   input: StatesInput,
   { dIn, signal }: StatesOptions & { signal?: AbortSignal | undefined },
-): Promise<States> {
+  start: (states: States) => T | Promise<T>,
+): Promise<T> {
   if (dIn !== undefined) positiveInteger('dIn', dIn)
   const gathered = new Gathered(dIn)
   if (!isSeries(input)) gathered.add(input, 'data', false)
@@ -89,13 +96,13 @@ export async function toStates(
     let index = 0
     for await (const item of abortable(input, signal)) gathered.add(item, `data[${index++}]`, true)
   }
-  return gathered.states()
+  return start(gathered.states())
 }
 
 /** Paths and parts as they come in; a call takes one or the other. */
 class Gathered {
   readonly #files: string[] = []
-  readonly #parts: StatesPart[] = []
+  readonly #parts: { part: StatesPart; length: number }[] = []
   readonly #dIn: number | undefined
 
   constructor(dIn: number | undefined) {
@@ -108,7 +115,8 @@ class Gathered {
     else {
       const parts = partsOf(item, name, this.#dIn, inSeries)
       for (const [index, part] of parts.entries()) {
-        this.#parts.push({ ...part, name: parts.length > 1 ? `${name}, chunk ${index}` : name })
+        const named = { name: parts.length > 1 ? `${name}, chunk ${index}` : name, ...part }
+        this.#parts.push({ part: { ...named, shared: isShared(part.values) }, length: part.values.length })
       }
     }
     if (this.#files.length && this.#parts.length) {
@@ -118,7 +126,14 @@ class Gathered {
 
   states(): States {
     if (this.#files.length) return { files: this.#files }
-    if (this.#parts.length) return { parts: this.#parts }
+    for (const { part, length } of this.#parts) {
+      if (part.values.length === length) continue
+      throw new BaeError(
+        'INVALID_ARGUMENT',
+        `${part.name}: its buffer was transferred or resized while the data was still coming in`,
+      )
+    }
+    if (this.#parts.length) return { parts: this.#parts.map(({ part }) => part) }
     throw new BaeError('INVALID_ARGUMENT', 'data: no hidden states in it')
   }
 }
@@ -140,10 +155,9 @@ async function* abortable(
   const iterator = Symbol.asyncIterator in series ? series[Symbol.asyncIterator]() : series[Symbol.iterator]()
   let stop = () => {}
   const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(signal?.reason)
+    stop = onAbort(signal, () => reject(signal?.reason))
   })
   aborted.catch(() => {})
-  signal?.addEventListener('abort', stop, { once: true })
   let exhausted = false
   try {
     for (;;) {
@@ -155,7 +169,7 @@ async function* abortable(
       yield await next.value
     }
   } finally {
-    signal?.removeEventListener('abort', stop)
+    stop()
     // not awaited: a producer that hangs would hold the caller with it
     if (!exhausted) Promise.resolve(iterator.return?.()).catch(() => {})
   }
@@ -273,7 +287,7 @@ function arrowPart(chunk: ArrowChunk, column: ArrowStates, name: string): Part {
   return { values: all.subarray(0, chunk.length * dIn), dtype, dIn }
 }
 
-/** Numbers as the addon takes them; copied only where the type must change. */
+/** Numbers as the addon takes them; converted only where the type must change. */
 function floats(data: unknown, dtype: string | undefined, name: string): Pick<Part, 'values' | 'dtype'> {
   const kind = tag(data)
   const as = (natural: string) => {
@@ -332,6 +346,11 @@ function copyNumbers(from: readonly unknown[], to: Float32Array, offset: number,
 const empty = (name: string, why: string) =>
   new BaeError('INVALID_ARGUMENT', `${name}: no hidden states in it, ${why}`)
 
+/** Whether the memory stays where it is whatever JavaScript does: it can neither be transferred nor resized. */
+function isShared({ buffer }: ArrayBufferView): boolean {
+  return types.isSharedArrayBuffer(buffer) && (buffer as { growable?: boolean }).growable !== true
+}
+
 const isNumeric = (value: unknown) => typeof value === 'number' || typeof value === 'bigint'
 
 function isArrow(item: object): item is ArrowStates {
@@ -346,10 +365,3 @@ function isArrow(item: object): item is ArrowStates {
 
 /** The name of a built-in class, whichever realm the value is from. */
 const tag = (value: unknown) => Object.prototype.toString.call(value).slice(8, -1)
-
-function describe(value: unknown): string {
-  if (value === null || value === undefined) return String(value)
-  if (typeof value !== 'object') return `a ${typeof value}`
-  const name = Object.getPrototypeOf(value)?.constructor?.name ?? 'object'
-  return `${/^[AEIOU]/i.test(name) ? 'an' : 'a'} ${name}`
-}

@@ -1,16 +1,17 @@
-import { abortError, BaeError } from './errors.js'
+import { abortError, BaeError, describe } from './errors.js'
 import {
   type CancelledEvent,
+  defined,
   type EpochEvent,
   EventLog,
   type TrainEvent,
   type ValidationEvent,
   type ValidationFigures,
 } from './events.js'
-import { type CallOptions, runJob, taken, tell } from './job.js'
+import { type CallOptions, checked, onAbort, runJob, taken, tell, threadsOf } from './job.js'
 import { type BinaryAutoencoder, wrapModel } from './model.js'
 import native from './native.js'
-import { type StatesInput, type StatesOptions, toStates } from './states.js'
+import { type StatesInput, type StatesOptions, withStates } from './states.js'
 
 /** How a model is trained. Names not listed here are refused. What is left out is decided by the preset. */
 export interface TrainSettings {
@@ -48,7 +49,7 @@ export interface TrainSettings {
   seed?: number | undefined
   /** Where to train. Default `auto`. */
   device?: 'auto' | 'cpu' | 'gpu' | undefined
-  /** CPU threads; by default all there are. The result does not depend on it. */
+  /** CPU threads, at most 1024; by default all there are. The result does not depend on it. */
   threads?: number | undefined
   /** Folder to save the model to; a cancelled run leaves its best model so far there. */
   out?: string | undefined
@@ -71,7 +72,7 @@ export interface TrainResult {
   steps: number
   epochs: number
   seconds: number
-  /** Over all training rows; `loss` is the objective at its final weights. */
+  /** Over all training rows; `loss` is the objective at its final weights; `explainedVariance` NaN where they are all alike. */
   train: { loss: number; mse: number; explainedVariance: number; entropyBits: number; covariance: number }
   /** Over all held-out rows; null where none were held out. */
   validation: ValidationFigures | null
@@ -120,14 +121,8 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
   readonly #outcome: Promise<TrainOutcome>
 
   /** @internal */
-  constructor(data: StatesInput, { signal, ...options }: TrainOptions) {
-    const abort = () => this.#cancel.abort(signal?.reason)
-    if (signal?.aborted) abort()
-    signal?.addEventListener('abort', abort, { once: true })
-    this.#outcome = this.#run(data, options).finally(() => {
-      signal?.removeEventListener('abort', abort)
-      this.#log.end()
-    })
+  constructor(data: StatesInput, options: TrainOptions) {
+    this.#outcome = this.#follow(data, options).finally(() => this.#log.end())
     this.#outcome.catch(() => {})
   }
 
@@ -171,23 +166,33 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
     await this.#outcome.catch(() => {})
   }
 
+  /** Runs, and ends when the caller's signal says so. */
+  async #follow(data: StatesInput, given: TrainOptions): Promise<TrainOutcome> {
+    const { signal, ...options } = checked(given)
+    signal?.throwIfAborted()
+    const unwatch = onAbort(signal, () => this.#cancel.abort(signal?.reason))
+    try {
+      return await this.#run(data, options)
+    } finally {
+      unwatch()
+    }
+  }
+
   async #run(
     data: StatesInput,
     { dIn, onEvent, ...settings }: Omit<TrainOptions, 'signal'>,
   ): Promise<TrainOutcome> {
     const { signal } = this.#cancel
-    signal.throwIfAborted()
     const json = settingsJson(settings)
-    const states = await toStates(data, { dIn, signal })
     const say = (event: TrainEvent) => {
       this.#log.add(event)
       tell(onEvent, event)
     }
-    const { job, json: done } = await runJob(on => native.startTrain(states, json, on), {
+    const watch = {
       signal,
-      progress: say,
+      progress: (event: TrainEvent) => say(defined(event)),
       // a run cancelled before its first step has nothing to say
-      cancelled: text => {
+      cancelled: (text: string) => {
         say({
           type: 'cancelled',
           steps: 0,
@@ -196,23 +201,66 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
           ...(JSON.parse(text) as Partial<CancelledEvent>),
         })
       },
-    })
+    }
+    const { job, json: done } = await withStates(data, { dIn, signal }, states =>
+      runJob(on => native.startTrain(states, json, on), watch),
+    )
     const { history, ...result } = JSON.parse(done) as TrainResult & Pick<TrainOutcome, 'history'>
-    for (const event of history) if (!this.#log.has(event)) say(event)
+    for (const figures of [result.train, result.validation, result.before]) defined(figures)
+    for (const event of history) if (!this.#log.has(defined(event))) say(event)
     return { model: wrapModel(taken(job.takeModel(), 'model')), history, result }
   }
 }
 
-/** The settings as the addon takes them. It judges names and values; here only what JSON would silently change. */
+/** What each setting is: a type, or the words to choose from. Ranges and contradictions are the addon's to judge. */
+const SETTINGS: Record<
+  keyof TrainSettings,
+  'finite number' | 'whole number' | 'string' | 'boolean' | string[]
+> = {
+  preset: ['default', 'reference'],
+  expansion: 'finite number',
+  dSae: 'whole number',
+  estimator: ['identity', 'sigmoid', 'rectangle', 'reference-sigmoid', 'squarewave'],
+  gradientWidth: 'finite number',
+  epochs: 'whole number',
+  steps: 'whole number',
+  batchSize: 'whole number',
+  learningRate: 'finite number',
+  entropyWeight: 'finite number',
+  covarianceWeight: 'finite number',
+  entropyStartEpoch: 'whole number',
+  validationFraction: 'finite number',
+  shuffle: 'boolean',
+  normalize: ['default', 'none'],
+  seed: 'whole number',
+  device: ['auto', 'cpu', 'gpu'],
+  threads: 'whole number',
+  out: 'string',
+  overwrite: 'boolean',
+}
+
+/** The settings as the addon takes them. */
 function settingsJson(settings: TrainSettings): string {
   for (const [name, value] of Object.entries(settings)) {
-    if (typeof value === 'number' ? Number.isFinite(value) : /string|boolean|undefined/.test(typeof value))
-      continue
-    const shown = typeof value === 'number' ? String(value) : `of type ${typeof value}`
-    throw new BaeError(
-      'INVALID_ARGUMENT',
-      `${name} must be a finite number, a string or a boolean, not ${shown}`,
-    )
+    if (value === undefined) continue
+    if (!Object.hasOwn(SETTINGS, name)) {
+      const known = Object.keys(SETTINGS).join(', ')
+      throw new BaeError('INVALID_ARGUMENT', `there is no setting ${name}; there are ${known}`)
+    }
+    const expected = SETTINGS[name as keyof TrainSettings]
+    if (fits(value, expected)) continue
+    const what = Array.isArray(expected) ? `one of ${expected.join(', ')}` : `a ${expected}`
+    const shown =
+      typeof value === 'number' ? value : typeof value === 'string' ? JSON.stringify(value) : describe(value)
+    throw new BaeError('INVALID_ARGUMENT', `${name} must be ${what}, not ${shown}`)
   }
+  threadsOf(settings.threads)
   return JSON.stringify(settings)
+}
+
+function fits(value: unknown, expected: (typeof SETTINGS)[keyof TrainSettings]): boolean {
+  if (Array.isArray(expected)) return expected.some(each => each === value)
+  if (expected === 'finite number') return Number.isFinite(value)
+  if (expected === 'whole number') return Number.isSafeInteger(value) && (value as number) >= 0
+  return typeof value === expected
 }

@@ -284,6 +284,21 @@ describe('evaluate and entropy', () => {
   })
 })
 
+test('rows that are all alike: the variance explained is null, in words not defined', async () => {
+  const dir = folder()
+  const alike = writeRows(join(dir, 'alike.safetensors'), {
+    data: new Float32Array(64 * 16).fill(2.5),
+    shape: [64, 16],
+  })
+  expect(await json(['evaluate', model, alike])).toMatchObject({ explainedVariance: null, fvu: null })
+  const evaluated = await bae(['evaluate', model, alike])
+  expect(evaluated.stdout).toMatch(/reconstruction +not defined: the rows are all alike \(mean squared/)
+  const trained = await bae(['train', alike, '--out', join(dir, 'model'), ...QUICK])
+  expect(trained.stdout).toMatch(/reconstruction +not defined: the rows are all alike$/m)
+  const document = await json(['train', alike, '--out', join(dir, 'again'), ...QUICK])
+  expect(document).toMatchObject({ validation: { explainedVariance: null, fvu: null } })
+})
+
 describe('inspect', () => {
   test('a model, codes and hidden states', async () => {
     const out = join(folder(), 'codes.safetensors')
@@ -336,6 +351,8 @@ describe('wrong usage: status 2, one line, and a document with --json', () => {
     ['an unknown preset', ['train', 'x', ...out, '--preset', 'best'], /--preset.*default, reference/],
     ['an unknown device', ['train', 'x', ...out, '--device', 'tpu'], /--device.*auto, cpu, gpu/],
     ['no threads', ['evaluate', 'm', 'x', '--threads', '0'], /--threads.*above 0/],
+    ['too many threads', ['evaluate', 'm', 'x', '--threads', '1025'], /--threads.*at most 1024/],
+    ['too many threads to train', ['train', 'x', ...out, '--threads', '1025'], /--threads.*at most 1024/],
   ])('%s', async (_, args, message) => {
     const dir = folder()
     const { status, stdout, stderr } = await bae([...args, '--json'], dir)
@@ -360,7 +377,8 @@ describe('wrong usage: status 2, one line, and a document with --json', () => {
     ['no object', '[1]', /must hold a JSON object/, 2],
     ['unknown names', '{"lr": 1}', /unknown options: lr; there are .*learningRate/, 2],
     ['a contradiction', '{"epochs": 1, "steps": 1}', /epochs in .* and steps in .* contradict/, 2],
-    ['a wrong type', '{"epochs": "many"}', /many/, 1],
+    ['a wrong type', '{"epochs": "many"}', /epochs must be a whole number, not "many"\n$/, 1],
+    ['a negative count', '{"epochs": -1}', /^bae: epochs must be a whole number, not -1\n$/, 1],
   ])('a configuration with %s', async (_, text, message, expected) => {
     const dir = folder()
     writeFileSync(join(dir, 'config.json'), text)

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { BinaryAutoencoder } from '../index.js'
 import { measuring } from './options.js'
 import type { Run } from './output.js'
-import { count, figure, percent, plural, sparsityRows, table } from './text.js'
+import { count, explained, figure, plural, sparsityRows, table } from './text.js'
 
 interface Options {
   threads?: number
@@ -20,7 +20,7 @@ export function evaluate(program: Command, run: Run): Command {
           ...table([
             [
               'reconstruction',
-              `${percent(report.explainedVariance)} of the variance explained (mean squared error ${figure(report.mse)})`,
+              `${explained(report.explainedVariance)} (mean squared error ${figure(report.mse)})`,
             ],
             ['entropy', `${figure(report.entropyBits)} bits`],
             ...sparsityRows(report, model.dSae),

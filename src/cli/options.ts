@@ -6,7 +6,7 @@ export const DATA = 'files, folders or globs of hidden states (.safetensors, .np
 /** Help text of the MODEL argument. */
 export const MODEL = 'folder of a trained model'
 
-type Range = { above?: number; atLeast?: number; below?: number }
+type Range = { above?: number; atLeast?: number; below?: number; atMost?: number }
 
 /** Parses a number and keeps it within its range. */
 export function number(range: Range = {}) {
@@ -26,11 +26,12 @@ export function integer(range: Range = {}) {
   }
 }
 
-function within(value: number, { above, atLeast, below }: Range): number {
+function within(value: number, { above, atLeast, below, atMost }: Range): number {
   if (above !== undefined && value <= above) throw new InvalidArgumentError(`It must be above ${above}.`)
   if (atLeast !== undefined && value < atLeast)
     throw new InvalidArgumentError(`It must be at least ${atLeast}.`)
   if (below !== undefined && value >= below) throw new InvalidArgumentError(`It must be below ${below}.`)
+  if (atMost !== undefined && value > atMost) throw new InvalidArgumentError(`It must be at most ${atMost}.`)
   return value
 }
 
@@ -38,7 +39,7 @@ export const threads = () =>
   new Option(
     '--threads <n>',
     'CPU threads; the result does not depend on it (default: all there are)',
-  ).argParser(integer({ above: 0 }))
+  ).argParser(integer({ above: 0, atMost: 1024 }))
 
 export const overwrite = (what: string) => new Option('--overwrite', `replace ${what} that is there already`)
 

@@ -8,6 +8,10 @@ export const figure = (value: number): string =>
 /** 0.1234 as `12.3 %`. */
 export const percent = (value: number): string => `${(100 * value).toFixed(1)} %`
 
+/** A share of the variance explained, which rows that are all alike do not have. */
+export const explained = (share: number): string =>
+  Number.isNaN(share) ? 'not defined: the rows are all alike' : `${percent(share)} of the variance explained`
+
 /** `1 row`, `2 rows`. */
 export const plural = (number: number, noun: string): string =>
   `${count(number)} ${noun}${number === 1 ? '' : 's'}`

@@ -10,7 +10,7 @@ import {
 } from '../index.js'
 import { DATA, integer, number, overwrite, threads } from './options.js'
 import { type Context, Interruption, type Run, UsageError } from './output.js'
-import { count, figure, percent, plural, quoted, sparsityRows, table } from './text.js'
+import { count, explained, figure, percent, plural, quoted, sparsityRows, table } from './text.js'
 
 type Options = Omit<TrainSettings, 'learningRate'> & {
   lr?: number
@@ -174,7 +174,9 @@ async function follow(
         )
         break
       case 'validation':
-        measured = `${percent(event.explainedVariance)} explained, ${figure(event.entropyBits)} bits`
+        measured = `${figure(event.entropyBits)} bits`
+        if (!Number.isNaN(event.explainedVariance))
+          measured = `${percent(event.explainedVariance)} explained, ${measured}`
         break
       case 'step': {
         const epoch = `epoch ${event.epoch} of ${event.epochs}`
@@ -216,8 +218,12 @@ function summary(result: TrainResult, data: string[], features: number, heldOut 
       ...table([
         [
           'reconstruction',
-          `${percent(validation.explainedVariance)} of the variance explained` +
-            against(before ? percent(before.explainedVariance) : undefined),
+          explained(validation.explainedVariance) +
+            against(
+              before && !Number.isNaN(before.explainedVariance)
+                ? percent(before.explainedVariance)
+                : undefined,
+            ),
         ],
         [
           'entropy',
