@@ -7,6 +7,7 @@ import {
   type TrainEvent,
   type TrainResult,
   type TrainSettings,
+  type ValidationFigures,
 } from '../index.js'
 import { DATA, integer, number, overwrite, threads } from './options.js'
 import { type Context, Interruption, type Run, UsageError } from './output.js'
@@ -231,6 +232,7 @@ function summary(result: TrainResult, data: string[], features: number, heldOut 
         ],
         ...sparsityRows(validation, features),
       ]),
+      ...tradeOff(before, validation),
     )
   } else {
     lines.push(
@@ -252,4 +254,16 @@ function summary(result: TrainResult, data: string[], features: number, heldOut 
     )
   }
   return lines
+}
+
+/** Says that bits were bought with error, where they were: it is what the entropy weight asks for. */
+export function tradeOff(before: ValidationFigures | null, after: ValidationFigures): string[] {
+  if (!before) return []
+  const points = 100 * (before.explainedVariance - after.explainedVariance)
+  const bits = 1 - after.entropyBits / before.entropyBits
+  if (!(points > 0 && bits > 0)) return []
+  return [
+    `Training gave ${figure(points)} points of reconstruction for ${percent(bits)} fewer bits; ` +
+      'a lower --entropy-weight keeps more of both.',
+  ]
 }
