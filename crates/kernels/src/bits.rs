@@ -3,11 +3,12 @@
 /// Packs rows of `columns` values into rows of `columns.div_ceil(64)` words: bit = value > 0 (so 0, −0 and NaN give 0).
 ///
 /// # Panics
-/// If `words` is too short for the rows in `values`.
+/// If `values` and `words` do not hold the same number of whole rows.
 pub fn pack_positive(values: &[f32], columns: usize, words: &mut [u64]) {
     if columns == 0 {
         return;
     }
+    assert_eq!(values.len() * columns.div_ceil(64), words.len() * columns, "rows of values and of words");
     let per_row = columns.div_ceil(64);
     for (row, words) in values.chunks_exact(columns).zip(words.chunks_exact_mut(per_row)) {
         pack_row(crate::Isa::best(), row, words);

@@ -8,6 +8,9 @@ use rayon::prelude::*;
 /// Depth of a block: the packed panels of one block stay in the first- and second-level cache.
 const DEPTH: usize = 512;
 
+/// Values in the largest block of c that is kept in registers.
+const LARGEST_TILE: usize = 14 * 32;
+
 /// c += a · b for a `[m, k]`, b `[k, n]`, c `[m, n]`.
 ///
 /// c[i, j] is one chain: starting from c[i, j], `c = fma(a[i, l], b[l, j], c)` for ascending l, rounded once each.
@@ -20,11 +23,14 @@ pub fn add_product(isa: Isa, a: ArrayView2<f32>, b: ArrayView2<f32>, mut c: Arra
     let columns = c.ncols();
     let c = c.as_slice_mut().expect("c is row-major");
     match isa.0 {
-        Kind::Portable => blocked::<vector::Portable, 4, 1>(isa, a, b, c, columns),
+        // SAFETY: plain Rust needs no feature.
+        Kind::Portable => unsafe { blocked::<vector::Portable, 4, 1>(isa, a, b, c, columns) },
+        // SAFETY: an `Isa` of this kind exists only where AVX2 and FMA were detected.
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => blocked::<vector::x86::Avx2, 6, 2>(isa, a, b, c, columns),
+        Kind::Avx2 => unsafe { blocked::<vector::x86::Avx2, 6, 2>(isa, a, b, c, columns) },
+        // SAFETY: as above with AVX-512 F.
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512 => blocked::<vector::x86::Avx512, 14, 2>(isa, a, b, c, columns),
+        Kind::Avx512 => unsafe { blocked::<vector::x86::Avx512, 14, 2>(isa, a, b, c, columns) },
     }
 }
 
@@ -41,7 +47,9 @@ impl Shared {
     }
 }
 
-fn blocked<V: Vector, const ROWS: usize, const VECTORS: usize>(
+/// # Safety
+/// V is the register of `isa`.
+unsafe fn blocked<V: Vector, const ROWS: usize, const VECTORS: usize>(
     isa: Isa,
     a: ArrayView2<f32>,
     b: ArrayView2<f32>,
@@ -74,7 +82,8 @@ fn blocked<V: Vector, const ROWS: usize, const VECTORS: usize>(
                     // `columns` to a row; no other task touches these columns.
                     let corner = unsafe { target.pointer().add(row_panel * ROWS * columns + first) };
                     let tile = Tile { depth, a: a_panel, b: b_panel, corner, stride: columns, rows, lanes };
-                    run_tile::<V, ROWS, VECTORS>(isa, tile);
+                    // SAFETY: V is the register of `isa`; the block is this task's alone, as said above.
+                    unsafe { run_tile::<V, ROWS, VECTORS>(isa, tile) };
                 }
             },
         );
@@ -114,7 +123,9 @@ struct Tile<'a> {
     lanes: usize,
 }
 
-fn run_tile<V: Vector, const ROWS: usize, const VECTORS: usize>(isa: Isa, tile: Tile) {
+/// # Safety
+/// V is the register of `isa`, and the block of c behind `tile` is the caller's alone.
+unsafe fn run_tile<V: Vector, const ROWS: usize, const VECTORS: usize>(isa: Isa, tile: Tile) {
     assert!(tile.a.len() >= ROWS * tile.depth && tile.b.len() >= V::LANES * VECTORS * tile.depth);
     match isa.0 {
         // SAFETY: plain Rust; the panels were checked above and the caller of `run_tile` owns the block of c.
@@ -155,8 +166,8 @@ unsafe fn body<V: Vector, const ROWS: usize, const VECTORS: usize>(tile: Tile) {
         unsafe { full_tile::<V, ROWS, VECTORS>(tile.depth, a, b, tile.corner, tile.stride) };
         return;
     }
-    let mut copy = [0f32; 14 * 32];
-    debug_assert!(ROWS * width <= copy.len());
+    let mut copy = [0f32; LARGEST_TILE];
+    const { assert!(ROWS * V::LANES * VECTORS <= LARGEST_TILE) };
     for row in 0..tile.rows {
         // SAFETY: `lanes` values of a row of the block; `copy` has room for ROWS rows of `width`.
         unsafe {
