@@ -1,7 +1,7 @@
 use crate::codes::Codes;
 use crate::error::Failure;
 use crate::job::{self, End, Events, Job};
-use crate::states::States;
+use crate::states::{Held, States};
 use bae_codes::BitMatrix;
 use bae_data::{CodesWriter, Dataset, load_model, save_model};
 use bae_model::{Architecture, Backend, Cpu, Estimator, Parameters};
@@ -37,8 +37,11 @@ impl Loaded {
         Err(Failure { code: "INVALID_ARGUMENT", message })
     }
 
-    fn check(&self, data: &Dataset) -> std::result::Result<(), Failure> {
-        Ok(data.require_d_in(self.cpu.view().d_in(), "the model")?)
+    /// Opens hidden states that this model can take.
+    fn open(&self, states: Held) -> std::result::Result<Dataset, Failure> {
+        let data = states.open()?;
+        data.require_d_in(self.cpu.view().d_in(), "the model")?;
+        Ok(data)
     }
 }
 
@@ -126,8 +129,7 @@ pub fn start_encode(
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
-        let data = states.open()?;
-        model.check(&data)?;
+        let data = model.open(states)?;
         let mut all = BitMatrix::with_room(data.rows(), model.cpu.view().d_sae()).ok_or_else(|| Failure {
             code: "OUT_OF_MEMORY",
             message: format!("the codes of {} rows do not fit in memory; encode to a file", data.rows()),
@@ -155,8 +157,7 @@ pub fn start_encode_file(
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
-        let data = states.open()?;
-        model.check(&data)?;
+        let data = model.open(states)?;
         let d_sae = model.cpu.view().d_sae();
         let mut file = CodesWriter::create(Path::new(&out), d_sae, data.rows(), &model_name, overwrite)?;
         encode_chunks(&model.cpu(threads)?, &model.architecture, &data, None, |start, x, codes| {
@@ -209,8 +210,7 @@ pub fn start_evaluate(
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
-        let data = states.open()?;
-        model.check(&data)?;
+        let data = model.open(states)?;
         let measured = evaluate(&model.cpu(threads)?, &model.architecture, &data, None, |rows| {
             context.rows(rows, data.rows())
         })?;
@@ -228,8 +228,7 @@ pub fn start_entropy(
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
-        let data = states.open()?;
-        model.check(&data)?;
+        let data = model.open(states)?;
         let mut statistics = bae_codes::Statistics::new(model.cpu.view().d_sae());
         encode_chunks(&model.cpu(threads)?, &model.architecture, &data, None, |start, x, codes| {
             statistics.add(&codes).expect("codes of one model");

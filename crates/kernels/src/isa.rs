@@ -22,18 +22,8 @@ impl Isa {
 
     /// All that this CPU has, slowest first.
     pub fn available() -> Vec<Isa> {
-        #[allow(unused_mut)]
         let mut all = vec![Self::PORTABLE];
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::is_x86_feature_detected as has;
-            if has!("avx2") && has!("fma") && has!("popcnt") && has!("bmi1") && has!("bmi2") {
-                all.push(Isa(Kind::Avx2));
-                if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
-                    all.push(Isa(Kind::Avx512));
-                }
-            }
-        }
+        all.extend(vectorised());
         all
     }
 
@@ -58,6 +48,23 @@ impl Isa {
             Kind::Avx512 => "avx512",
         }
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn vectorised() -> Vec<Isa> {
+    use std::arch::is_x86_feature_detected as has;
+    let avx2 = has!("avx2") && has!("fma") && has!("popcnt") && has!("bmi1") && has!("bmi2");
+    let avx512 = has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
+    match (avx2, avx512) {
+        (false, _) => vec![],
+        (true, false) => vec![Isa(Kind::Avx2)],
+        (true, true) => vec![Isa(Kind::Avx2), Isa(Kind::Avx512)],
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn vectorised() -> Vec<Isa> {
+    vec![]
 }
 
 /// Defines a function whose body is compiled once for each instruction set and chosen by its first argument.

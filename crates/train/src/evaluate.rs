@@ -116,9 +116,9 @@ pub fn evaluate(
         let error = |(x, y): (&f32, &f32)| (f64::from(*x) - f64::from(*y)) * (f64::from(*x) - f64::from(*y));
         squared_error += x.iter().zip(&decoded).map(error).sum::<f64>();
         moments.add(x);
-        statistics.add(&codes).map_err(|e| TrainError::Option(e.to_string()))?;
+        statistics.add(&codes).expect("codes of one model");
         if kept.rows() < COVARIANCE_ROWS {
-            kept.append(&codes).map_err(|e| TrainError::Option(e.to_string()))?;
+            kept.append(&codes).expect("codes of one model");
         }
         Ok(progress(start + x.nrows()))
     })?;

@@ -92,7 +92,7 @@ pub struct TrainFigures {
 /// `on_event` is called on this thread.
 ///
 /// # Errors
-/// [`TrainError`]; a run that was cancelled or diverged after its first step is an [`Outcome`].
+/// [`TrainError`]. A run that is cancelled after its first step, or fails after its first epoch, is an [`Outcome`].
 pub fn train(
     data: &Dataset,
     options: &TrainOptions,
@@ -141,17 +141,13 @@ pub fn train(
             evaluation: evaluation.clone(),
         }));
     }
-    let mut stopped = run.epochs(options.shuffle, &mut tell).err();
-    let best = match (run.best.take(), stopped) {
-        (Some(best), reason) => {
-            stopped = reason;
-            best
-        }
-        (None, Some(Stopped::Failed(error))) => return Err(error),
-        (None, reason) => {
-            // cancelled within the first epoch: what was learnt so far is worth more than nothing
-            stopped = reason;
-            Best { model: run.folded(), step: run.step, loss: f64::INFINITY, evaluation: None }
+    let (mut stopped, best) = match (run.epochs(&mut tell).err(), run.best.take()) {
+        (stopped, Some(best)) => (stopped, best),
+        (Some(Stopped::Failed(error)), None) => return Err(error),
+        // cancelled within the first epoch: what was learnt so far is worth more than nothing
+        (stopped, None) => {
+            let best = Best { model: run.folded(), step: run.step, loss: f64::INFINITY, evaluation: None };
+            (stopped, best)
         }
     };
     let mut train = None;
@@ -259,9 +255,9 @@ impl<'a> Run<'a> {
     }
 
     /// All epochs, validated one by one.
-    fn epochs(&mut self, shuffle: bool, tell: &mut dyn FnMut(Event)) -> Result<(), Stopped> {
+    fn epochs(&mut self, tell: &mut dyn FnMut(Event)) -> Result<(), Stopped> {
         for epoch in 1..=self.plan.epochs() {
-            if shuffle {
+            if self.plan.shuffle {
                 self.training.shuffle(&mut self.rng);
             }
             let means = self.epoch(epoch, tell)?;
