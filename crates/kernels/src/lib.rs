@@ -4,12 +4,8 @@
 //! fixed order, vector lanes run along the output only, and threads split the output, never a sum. Kernels run on
 //! the current rayon pool.
 
-pub mod adam;
-pub mod bits;
+pub mod batch;
 mod isa;
-pub mod pairs;
-pub mod product;
-pub mod rows;
-mod vector;
+mod lanes;
 
-pub use isa::Isa;
+pub use isa::{ISA_VARIABLE, Isa};

@@ -1,0 +1,210 @@
+//! Registers of 32-bit lanes: all that the kernels need of an instruction set, one file for each.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::{Avx512, Avx512Base};
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
+pub(crate) use portable::Portable;
+
+/// Proof that an instruction set is there, and its operations. A value other than [`Portable`] can only be made by an
+/// `unsafe` constructor, behind detection; so its methods are safe.
+///
+/// Every operation rounds once, as IEEE 754 says, so all instruction sets give the same bits. Methods are
+/// `inline(always)`: they become single instructions in a caller compiled for the instruction set.
+pub(crate) trait Simd: Copy {
+    /// Lanes in a register: a power of two, at most 16.
+    const LANES: usize;
+    /// Rows of c that the product keeps in registers, for [`Simd::TILE_VECTORS`] registers each.
+    const TILE_ROWS: usize;
+    /// Registers along a row of c that the product keeps.
+    const TILE_VECTORS: usize;
+    /// Words that [`Simd::count`] may add up before [`Simd::counted`] must be asked.
+    const COUNTS: usize;
+    /// A register of f32.
+    type Floats: Copy;
+    /// A register of 32-bit integers, signed or not.
+    type Words: Copy;
+
+    /// The same value in all lanes.
+    fn splat(self, value: f32) -> Self::Floats;
+    /// The first LANES values of `from`. Panics if there are fewer.
+    fn load(self, from: &[f32]) -> Self::Floats;
+    /// Into the first LANES values of `to`. Panics if there are fewer.
+    fn store(self, value: Self::Floats, to: &mut [f32]);
+    /// a·b + c, rounded once.
+    fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// a + b.
+    fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// a − b.
+    fn sub(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// Bit l set where lane l is above 0 (so not for NaN).
+    fn above_zero(self, value: Self::Floats) -> u32;
+
+    /// The same word in all lanes.
+    fn splat_words(self, value: u32) -> Self::Words;
+    /// The first LANES words of `from`. Panics if there are fewer.
+    fn load_words(self, from: &[u32]) -> Self::Words;
+    /// Into the first LANES words of `to`. Panics if there are fewer.
+    fn store_words(self, value: Self::Words, to: &mut [u32]);
+    /// a & b.
+    fn and(self, a: Self::Words, b: Self::Words) -> Self::Words;
+    /// a | b.
+    fn or(self, a: Self::Words, b: Self::Words) -> Self::Words;
+    /// a ^ b.
+    fn xor(self, a: Self::Words, b: Self::Words) -> Self::Words;
+    /// a + b, wrapping.
+    fn add_words(self, a: Self::Words, b: Self::Words) -> Self::Words;
+    /// a − b, wrapping.
+    fn sub_words(self, a: Self::Words, b: Self::Words) -> Self::Words;
+    /// The low half of a·b.
+    fn mul_words(self, a: Self::Words, b: Self::Words) -> Self::Words;
+    /// |a| of signed lanes.
+    fn abs_words(self, a: Self::Words) -> Self::Words;
+    /// Bit l set where lane l, signed, is above 0.
+    fn positive_words(self, a: Self::Words) -> u32;
+    /// Bit l set where lane l is 0.
+    fn zero_words(self, a: Self::Words) -> u32;
+
+    /// Adds the bits set in `word` to `sums`, which starts from zero and holds partial counts in a form of its own:
+    /// at most [`Simd::COUNTS`] words, then [`Simd::counted`].
+    fn count(self, sums: Self::Words, word: Self::Words) -> Self::Words;
+    /// What [`Simd::count`] added up, one number a lane.
+    fn counted(self, sums: Self::Words) -> Self::Words;
+
+    /// Turns LANES rows of LANES values: `from` has `stride` values from row to row, `to` likewise `to_stride`.
+    /// Panics if either is too short.
+    fn transpose(self, from: &[f32], stride: usize, to: &mut [f32], to_stride: usize) {
+        for row in 0..Self::LANES {
+            for column in 0..Self::LANES {
+                to[column * to_stride + row] = from[row * stride + column];
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Simd;
+    use crate::Isa;
+
+    crate::isa::per_isa! {
+        fn floats[simd: S](a: &[f32], b: &[f32], c: &[f32]) -> Vec<Vec<u32>> {
+            let each = |f: &dyn Fn(S::Floats, S::Floats, S::Floats) -> S::Floats| {
+                let mut out = vec![0f32; a.len()];
+                for at in (0..a.len()).step_by(S::LANES) {
+                    simd.store(f(simd.load(&a[at..]), simd.load(&b[at..]), simd.load(&c[at..])), &mut out[at..]);
+                }
+                out.iter().map(|value| value.to_bits()).collect()
+            };
+            let mut masks = vec![];
+            for at in (0..a.len()).step_by(S::LANES) {
+                let mask = simd.above_zero(simd.load(&a[at..]));
+                masks.extend((0..S::LANES).map(|lane| mask >> lane & 1));
+            }
+            vec![
+                each(&|a, b, c| simd.mul_add(a, b, c)),
+                each(&|a, b, _| simd.add(a, b)),
+                each(&|a, b, _| simd.sub(a, b)),
+                each(&|_, _, _| simd.splat(a[3])),
+                masks,
+            ]
+        }
+    }
+
+    crate::isa::per_isa! {
+        fn words[simd: S](a: &[u32], b: &[u32]) -> Vec<Vec<u32>> {
+            let each = |f: &dyn Fn(S::Words, S::Words) -> S::Words| {
+                let mut out = vec![0u32; a.len()];
+                for at in (0..a.len()).step_by(S::LANES) {
+                    simd.store_words(f(simd.load_words(&a[at..]), simd.load_words(&b[at..])), &mut out[at..]);
+                }
+                out
+            };
+            let mask = |f: &dyn Fn(S::Words) -> u32| {
+                let mut out = vec![];
+                for at in (0..a.len()).step_by(S::LANES) {
+                    let mask = f(simd.load_words(&a[at..]));
+                    out.extend((0..S::LANES).map(|lane| mask >> lane & 1));
+                }
+                out
+            };
+            vec![
+                each(&|a, b| simd.and(a, b)),
+                each(&|a, b| simd.or(a, b)),
+                each(&|a, b| simd.xor(a, b)),
+                each(&|a, b| simd.add_words(a, b)),
+                each(&|a, b| simd.sub_words(a, b)),
+                each(&|a, b| simd.mul_words(a, b)),
+                each(&|a, _| simd.abs_words(a)),
+                mask(&|a| simd.positive_words(a)),
+                mask(&|a| simd.zero_words(a)),
+                each(&|a, b| {
+                    let mut sums = simd.splat_words(0);
+                    for at in 0..S::COUNTS.min(28) {
+                        sums = simd.count(sums, if at % 3 == 0 { a } else { b });
+                    }
+                    simd.counted(sums)
+                }),
+            ]
+        }
+    }
+
+    crate::isa::per_isa! {
+        fn transposed[simd: S](from: &[f32]) -> Vec<f32> {
+            let mut to = vec![0f32; 16 * 18];
+            for row in (0..16).step_by(S::LANES) {
+                for column in (0..16).step_by(S::LANES) {
+                    simd.transpose(&from[row * 20 + column..], 20, &mut to[column * 18 + row..], 18);
+                }
+            }
+            to
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_does_as_plain_rust() {
+        let mut state = 7u64;
+        let mut next = || {
+            state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(99);
+            (state >> 32) as u32
+        };
+        let edge = [0.0, -0.0, f32::NAN, f32::INFINITY, 1e-45, -1e-45, f32::MAX, f32::MIN];
+        for round in 0..200 {
+            let mut values = || -> Vec<f32> {
+                let value = |bits: u32| {
+                    let value = f32::from_bits(bits);
+                    // NaN payloads are nobody's contract
+                    if value.is_nan() { 1.5 } else { value }
+                };
+                (0..64).map(|at| if round == 0 { edge[at % 8] } else { value(next()) }).collect()
+            };
+            let (a, b, c) = (values(), values(), values());
+            let same = |got: &[Vec<u32>], want: &[Vec<u32>], name: &str| {
+                for (got, want) in got.iter().flatten().zip(want.iter().flatten()) {
+                    let nan = f32::from_bits(*got).is_nan() && f32::from_bits(*want).is_nan();
+                    assert!(got == want || nan, "{name}: {got:x} {want:x}");
+                }
+            };
+            let mut integers: Vec<u32> = (0..64).map(|_| next()).collect();
+            integers[5] = 0;
+            let others: Vec<u32> = (0..64).map(|_| next()).collect();
+            let turned: Vec<f32> = (0..16 * 20).map(|at| at as f32).collect();
+            for isa in Isa::available() {
+                let name = isa.name();
+                same(&floats(isa, &a, &b, &c), &floats(Isa::PORTABLE, &a, &b, &c), name);
+                assert_eq!(words(isa, &integers, &others), words(Isa::PORTABLE, &integers, &others), "{name}");
+                assert_eq!(transposed(isa, &turned), transposed(Isa::PORTABLE, &turned), "{name}");
+            }
+        }
+    }
+}
