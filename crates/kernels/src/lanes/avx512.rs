@@ -46,6 +46,13 @@ macro_rules! avx512 {
                 unsafe { _mm512_storeu_ps(to, value) }
             }
             #[inline(always)]
+            fn prefetch(self, values: &[f32]) {
+                for line in values.chunks(16) {
+                    // SAFETY: a hint that reads nothing.
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+                }
+            }
+            #[inline(always)]
             fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
                 // SAFETY: by `self`.
                 unsafe { _mm512_fmadd_ps(a, b, c) }
