@@ -7,5 +7,8 @@
 pub mod batch;
 mod isa;
 mod lanes;
+pub mod pairs;
+pub mod signs;
+pub mod slots;
 
 pub use isa::{ISA_VARIABLE, Isa};
