@@ -137,6 +137,11 @@ impl Simd for Avx2 {
             _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(a, _mm256_setzero_si256()))) as u32
         }
     }
+    #[inline(always)]
+    fn where_positive(self, a: __m256i, value: __m256i) -> __m256i {
+        // SAFETY: by `self`.
+        unsafe { _mm256_and_si256(_mm256_cmpgt_epi32(a, _mm256_setzero_si256()), value) }
+    }
 
     #[inline(always)]
     fn count(self, sums: __m256i, word: __m256i) -> __m256i {

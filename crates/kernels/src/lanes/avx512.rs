@@ -135,6 +135,11 @@ macro_rules! avx512 {
                 // SAFETY: by `self`.
                 unsafe { u32::from(_mm512_testn_epi32_mask(a, a)) }
             }
+            #[inline(always)]
+            fn where_positive(self, a: __m512i, value: __m512i) -> __m512i {
+                // SAFETY: by `self`.
+                unsafe { _mm512_maskz_mov_epi32(_mm512_cmpgt_epi32_mask(a, _mm512_setzero_si512()), value) }
+            }
 
             #[inline(always)]
             fn count(self, sums: __m512i, word: __m512i) -> __m512i {

@@ -105,6 +105,10 @@ impl Simd for Portable {
     fn zero_words(self, a: [u32; LANES]) -> u32 {
         mask(a, |a| a == 0)
     }
+    #[inline(always)]
+    fn where_positive(self, a: [u32; LANES], value: [u32; LANES]) -> [u32; LANES] {
+        each(a, value, |a, value| if a as i32 > 0 { value } else { 0 })
+    }
 
     #[inline(always)]
     fn count(self, sums: [u32; LANES], word: [u32; LANES]) -> [u32; LANES] {
