@@ -196,6 +196,7 @@ pub(crate) mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases(256))]
         #[test]
         fn bits_turn_and_the_majority_is_flipped(samples in 0usize..100, features in 0usize..100, seed: u64) {
             let (batch, plain) = codes(samples, features, seed);

@@ -19,3 +19,15 @@ pub mod slots;
 pub mod window;
 
 pub use isa::{ISA_VARIABLE, Isa};
+
+/// How often a property test runs: a few times under Miri, which is slow and lets no test look for the file of its
+/// earlier failures.
+#[cfg(test)]
+fn cases(count: u32) -> proptest::test_runner::Config {
+    let mut config = proptest::test_runner::Config::with_cases(count);
+    if cfg!(miri) {
+        config.cases = config.cases.min(4);
+        config.failure_persistence = None;
+    }
+    config
+}
