@@ -26,7 +26,7 @@ impl Loaded {
         let named = config.get("training").and_then(|training| training.get("estimator"));
         let estimator = named.and_then(|named| serde_json::from_value(named.clone()).ok());
         let estimator = estimator.unwrap_or(Estimator::Identity);
-        Self { cpu: Cpu::new(parameters, 0), architecture: Architecture::binary(estimator), config }
+        Self { cpu: Cpu::new(&parameters, 0), architecture: Architecture::binary(estimator), config }
     }
 
     fn cpu(&self, threads: u32) -> std::result::Result<Cpu, Failure> {
@@ -40,7 +40,7 @@ impl Loaded {
     /// Opens hidden states that this model can take.
     fn open(&self, states: Held) -> std::result::Result<Dataset, Failure> {
         let data = states.open()?;
-        data.require_d_in(self.cpu.view().d_in(), "the model")?;
+        data.require_d_in(self.cpu.d_in(), "the model")?;
         Ok(data)
     }
 }
@@ -69,13 +69,13 @@ impl Model {
     /// Width of a hidden state.
     #[napi(getter, catch_unwind)]
     pub fn d_in(&self) -> Result<u32, &'static str> {
-        Ok(self.get()?.cpu.view().d_in() as u32)
+        Ok(self.get()?.cpu.d_in() as u32)
     }
 
     /// Number of features.
     #[napi(getter, catch_unwind)]
     pub fn d_sae(&self) -> Result<u32, &'static str> {
-        Ok(self.get()?.cpu.view().d_sae() as u32)
+        Ok(self.get()?.cpu.d_sae() as u32)
     }
 
     /// The text of cfg.json.
@@ -114,7 +114,7 @@ pub fn start_save(
 ) -> Result<Job, &'static str> {
     let model = model.get()?;
     job::start(on_event, move |_| {
-        save_model(Path::new(&dir), model.cpu.view(), &model.config, overwrite)?;
+        save_model(Path::new(&dir), &model.cpu.parameters(), &model.config, overwrite)?;
         Ok(End::Done(json!({ "model": dir })))
     })
 }
@@ -130,7 +130,7 @@ pub fn start_encode(
     let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
         let data = model.open(states)?;
-        let mut all = BitMatrix::with_room(data.rows(), model.cpu.view().d_sae()).ok_or_else(|| Failure {
+        let mut all = BitMatrix::with_room(data.rows(), model.cpu.d_sae()).ok_or_else(|| Failure {
             code: "OUT_OF_MEMORY",
             message: format!("the codes of {} rows do not fit in memory; encode to a file", data.rows()),
         })?;
@@ -140,7 +140,7 @@ pub fn start_encode(
         })?;
         let rows = all.rows();
         context.leave(|output| output.codes = Some(all));
-        Ok(End::Done(json!({ "rows": rows, "dSae": model.cpu.view().d_sae() })))
+        Ok(End::Done(json!({ "rows": rows, "dSae": model.cpu.d_sae() })))
     })
 }
 
@@ -158,7 +158,7 @@ pub fn start_encode_file(
     let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
         let data = model.open(states)?;
-        let d_sae = model.cpu.view().d_sae();
+        let d_sae = model.cpu.d_sae();
         let mut file = CodesWriter::create(Path::new(&out), d_sae, data.rows(), &model_name, overwrite)?;
         encode_chunks(&model.cpu(threads)?, &model.architecture, &data, None, |start, x, codes| {
             file.append(&codes)?;
@@ -179,7 +179,7 @@ pub fn start_decode(
 ) -> Result<Job, &'static str> {
     let (model, codes) = (model.get()?, codes.get()?);
     job::start(on_event, move |context| {
-        let (cpu, d_in) = (model.cpu(threads)?, model.cpu.view().d_in());
+        let (cpu, d_in) = (model.cpu(threads)?, model.cpu.d_in());
         let mut values = vec![];
         values.try_reserve_exact(codes.rows().saturating_mul(d_in)).map_err(|_| Failure {
             code: "OUT_OF_MEMORY",
@@ -229,7 +229,7 @@ pub fn start_entropy(
     let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
         let data = model.open(states)?;
-        let mut statistics = bae_codes::Statistics::new(model.cpu.view().d_sae());
+        let mut statistics = bae_codes::Statistics::new(model.cpu.d_sae());
         encode_chunks(&model.cpu(threads)?, &model.architecture, &data, None, |start, x, codes| {
             statistics.add(&codes).expect("codes of one model");
             Ok(context.rows(start + x.nrows(), data.rows()))

@@ -1,6 +1,5 @@
 //! Codes of one batch, packed in the ways that a training step reads them.
 
-use crate::Isa;
 use rayon::prelude::*;
 
 /// Features in a panel: the bits of a word, and the columns that the product computes at a time.
@@ -173,6 +172,7 @@ crate::isa::per_isa! {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::Isa;
     use proptest::prelude::*;
 
     /// Codes of `samples` × `features` with a density that differs from feature to feature, some constant.

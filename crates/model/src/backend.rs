@@ -47,7 +47,8 @@ pub struct Trace {
     pub y: Array2<f64>,
     /// Gradient of the loss by the outputs, `[n, d_out]`.
     pub grad_y: Array2<f64>,
-    /// Gradient by the codes, before the estimator, `[n, d_sae]`.
+    /// Gradient by the codes, before the estimator, `[n, d_sae]`. Where the estimator lets no gradient through, an engine
+    /// may leave out parts of it.
     pub grad_h: Array2<f64>,
     /// Gradient by the pre-activations, `[n, d_sae]`.
     pub grad_z: Array2<f64>,

@@ -1,6 +1,7 @@
 use crate::TrainError;
 use bae_codes::{BitMatrix, Statistics};
 use bae_data::Dataset;
+use bae_kernels::batch::BatchCodes;
 use bae_kernels::{Isa, pairs};
 use bae_model::{Architecture, Backend, Cpu};
 use ndarray::{Array2, Axis};
@@ -77,7 +78,7 @@ pub fn encode_chunks(
     mut each: impl FnMut(usize, &Array2<f32>, BitMatrix) -> Result<bool, TrainError>,
 ) -> Result<(), TrainError> {
     let total = rows.map_or(data.rows(), <[usize]>::len);
-    let chunk = CHUNK.min(CHUNK_VALUES.div_ceil(model.view().d_sae()));
+    let chunk = CHUNK.min(CHUNK_VALUES.div_ceil(model.d_sae()));
     let mut start = 0;
     while start < total {
         let end = total.min(start + chunk);
@@ -108,8 +109,8 @@ pub fn evaluate(
     mut progress: impl FnMut(usize) -> bool,
 ) -> Result<Evaluation, TrainError> {
     let mut moments = Moments::new(data.d_in());
-    let mut statistics = Statistics::new(model.view().d_sae());
-    let mut kept = BitMatrix::zeros(0, model.view().d_sae());
+    let mut statistics = Statistics::new(model.d_sae());
+    let mut kept = BitMatrix::zeros(0, model.d_sae());
     let mut squared_error = 0.0;
     encode_chunks(model, architecture, data, rows, |start, x, codes| {
         let decoded = model.decode(architecture, &codes)?;
@@ -141,11 +142,10 @@ fn covariance(model: &Cpu, codes: &BitMatrix) -> f64 {
     if rows < 2 {
         return 0.0;
     }
-    let by_feature = codes.transposed();
-    let ones = by_feature.ones_per_row();
-    let (words, per_feature) = (by_feature.words(), by_feature.words_per_row());
-    let features = pairs::Features { words, per_feature, ones: &ones, samples: rows };
-    let sum = model.install(|| pairs::absolute_sum(Isa::best(), features));
+    let sum = model.install(|| {
+        let codes = BatchCodes::new(rows, codes.features(), codes.to_panels());
+        pairs::absolute_sum(Isa::best(), &codes)
+    });
     sum as f64 / (rows as f64 * (rows as f64 - 1.0))
 }
 

@@ -235,10 +235,10 @@ impl<'a> Run<'a> {
         mut rng: ChaCha8Rng,
         cancel: &'a AtomicBool,
     ) -> Result<Self, TrainError> {
-        let threads = Cpu::new(Parameters::zeros(0, 0, 0), options.threads);
+        let threads = Cpu::new(&Parameters::zeros(0, 0, 0), options.threads);
         let begin = || plan.begin(data, &training, &mut rng, cancel);
         let Start { normalisation, parameters, noise } = threads.install(begin)?;
-        let engine = threads.with_parameters(parameters);
+        let engine = threads.with_parameters(&parameters);
         Ok(Self {
             data,
             plan,
@@ -339,7 +339,8 @@ impl<'a> Run<'a> {
 
     /// The model as it would be saved now: it takes raw hidden states.
     fn folded(&self) -> Arc<Parameters> {
-        Arc::new(self.engine.install(|| self.normalisation.fold(self.engine.view())))
+        let parameters = self.engine.parameters();
+        Arc::new(self.engine.install(|| self.normalisation.fold(&parameters)))
     }
 
     /// Measures a model as it would be saved on the held-out rows.
@@ -348,7 +349,7 @@ impl<'a> Run<'a> {
     }
 
     fn measure(&self, model: &Arc<Parameters>, rows: &[usize]) -> Result<Evaluation, TrainError> {
-        let model = self.engine.with_parameters(model.clone());
+        let model = self.engine.with_parameters(model);
         let going_on = |_| !self.cancel.load(Ordering::Relaxed);
         evaluate(&model, &self.plan.architecture(), self.data, Some(rows), going_on)
             .map_err(|e| self.diverged(e))

@@ -3,6 +3,7 @@
 use crate::fixture::Case;
 use crate::training;
 use bae_codes::{BitMatrix, MajorityCompressor, Statistics, entropy};
+use bae_kernels::batch::BatchCodes;
 use bae_kernels::{Isa, pairs};
 use bae_model::{Objective, reference::penalties};
 use ndarray::{Array1, Array2, Axis};
@@ -52,24 +53,35 @@ fn integers(case: &Case, h: &Array2<f64>, n: usize, gradient: &Array2<f64>) {
         let want = case.values("exact.entropy").1[0];
         assert!((statistics.entropy_bits() - want).abs() <= 1e-9 * want.max(1.0), "exact.entropy {want}");
     }
+    let batch = BatchCodes::new(n, m, codes.to_panels());
     for isa in Isa::available() {
-        let (words, per_feature) = (by_feature.words(), by_feature.words_per_row());
-        let covariance =
-            pairs::covariance(isa, pairs::Features { words, per_feature, ones: &ones, samples: n });
+        let covariance = pairs::covariance(isa, &batch);
+        let absolute_sum = covariance.absolute_sum();
         if case.has("sum_abs_D") {
-            assert_eq!(covariance.absolute_sum as f64, case.values("sum_abs_D").1[0], "sum_abs_D");
+            assert_eq!(absolute_sum as f64, case.values("sum_abs_D").1[0], "sum_abs_D");
         }
         if n < 2 {
             continue;
         }
-        case.expect(isa.name(), "covariance", &[covariance.absolute_sum as f64 / (n * (n - 1)) as f64]);
-        let mut counts = Array2::<i32>::zeros((n, m));
-        for (row, mut counts) in counts.rows_mut().into_iter().enumerate() {
-            pairs::signed_counts(isa, &covariance, codes.row(row), counts.as_slice_mut().expect("row-major"));
-        }
-        let sums = counts.mapv(f64::from).sum_axis(Axis(0));
+        case.expect(isa.name(), "covariance", &[absolute_sum as f64 / (n * (n - 1)) as f64]);
+        let signs = covariance.signed_counts(isa);
         let scale = 2.0 / (n as f64 * (n as f64 - 1.0));
-        let from_counts = (counts.mapv(|a| n as f64 * f64::from(a)) - &sums) * scale;
+        let mut from_counts = Array2::zeros((n, m));
+        let mut counts = vec![];
+        for panel in 0..batch.panels() {
+            let sums = signs.of_panel(isa, panel, &mut counts);
+            for (slot, &feature) in covariance.lanes_of(panel).iter().enumerate() {
+                let Some(mut column) = (feature != u32::MAX).then(|| from_counts.column_mut(feature as usize))
+                else {
+                    continue;
+                };
+                let sign = if batch.mostly_on(feature as usize) { -scale } else { scale };
+                for (k, value) in column.iter_mut().enumerate() {
+                    let count = counts[slot / 16 * n + k][slot % 16];
+                    *value = sign * (n as f64 * f64::from(count) - sums[slot] as f64);
+                }
+            }
+        }
         near(&from_counts, gradient.as_slice().expect("row-major"), 1e-12);
     }
 }
