@@ -102,14 +102,12 @@ impl Slots {
     pub(crate) fn rows(&self, codes: &BatchCodes) -> Vec<Lanes> {
         let length = codes.words().div_ceil(LANES);
         let mut rows = vec![Lanes::default(); self.len() * length];
-        for (row, &feature) in rows.chunks_exact_mut(length.max(1)).zip(&self.feature) {
-            if feature != Self::PADDING {
-                let words = codes.differing(feature as usize).chunks(LANES);
-                row.iter_mut()
-                    .zip(words)
-                    .for_each(|(lanes, words)| lanes.0[..words.len()].copy_from_slice(words));
+        let of_slot = rows.par_chunks_exact_mut(length.max(1)).zip(&self.feature).with_min_len(64);
+        of_slot.filter(|(_, feature)| **feature != Self::PADDING).for_each(|(row, &feature)| {
+            for (lanes, words) in row.iter_mut().zip(codes.differing(feature as usize).chunks(LANES)) {
+                lanes.0[..words.len()].copy_from_slice(words);
             }
-        }
+        });
         rows
     }
 
@@ -188,12 +186,12 @@ mod tests {
             let mut one: [u32; 32] = std::array::from_fn(|row| word(row, lane));
             transpose_block(&mut one);
             assert_eq!(one, block.each_ref().map(|lanes| lanes.0[lane]));
-            for row in 0..16 {
+            for (row, got) in halves.iter().enumerate() {
                 let turned = (0..16).fold(0, |all, from| {
-                    all | (word(from, lane) >> row & 1) << from
-                        | (word(from, lane) >> (16 + row) & 1) << (16 + from)
+                    let (low, high) = (word(from, lane) >> row & 1, word(from, lane) >> (16 + row) & 1);
+                    all | low << from | high << (16 + from)
                 });
-                assert_eq!(halves[row].0[lane], turned);
+                assert_eq!(got.0[lane], turned);
             }
         }
     }
