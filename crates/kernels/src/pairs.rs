@@ -176,7 +176,7 @@ crate::isa::per_isa! {
 struct Tile {
     /// Bit j of row i is set where D_ij > 0.
     by_row: [u32; TILE],
-    /// Bit i of column j is.
+    /// Bit i of column j is set there too.
     by_column: [u32; TILE],
     /// Bit j of row i is set where D_ij = 0.
     zeros: [u32; TILE],
@@ -210,9 +210,7 @@ impl Tile {
         if self.zeros.iter().fold(0, |any, zeros| any | zeros) != 0 {
             keep_zeros(&self.zeros, row, column, &mut keep.zeros);
             if !diagonal {
-                let mut turned = self.zeros;
-                transpose_block(&mut turned);
-                keep_zeros(&turned, column, row, &mut keep.zeros);
+                keep_zeros(&turned(&self.zeros), column, row, &mut keep.zeros);
             }
         }
         keep.signs.push(&self.by_row, &self.by_column);
@@ -220,6 +218,26 @@ impl Tile {
     }
 }
 
+/// Few bits are set: most often one or two.
+#[inline(always)]
+fn turned(zeros: &[u32; TILE]) -> [u32; TILE] {
+    let mut turned = *zeros;
+    if zeros.iter().map(|row| row.count_ones()).sum::<u32>() > TILE as u32 {
+        transpose_block(&mut turned);
+        return turned;
+    }
+    turned.fill(0);
+    for (at, &row) in zeros.iter().enumerate() {
+        let mut rest = row;
+        while rest != 0 {
+            turned[rest.trailing_zeros() as usize] |= 1 << at;
+            rest &= rest - 1;
+        }
+    }
+    turned
+}
+
+#[inline(always)]
 fn keep_zeros(zeros: &[u32; TILE], row: usize, column: usize, keep: &mut Vec<Zero>) {
     for (at, &lanes) in zeros.iter().enumerate().filter(|(_, lanes)| **lanes != 0) {
         let slot = (row * TILE + at) as u32;

@@ -2,6 +2,7 @@
 
 use crate::Isa;
 use crate::batch::transpose_block;
+use crate::isa::Kind;
 use crate::lanes::Simd;
 use crate::pairs::{Covariance, both};
 use crate::slots::{LANES, Lanes, TILE, transpose_lanes};
@@ -106,12 +107,19 @@ const SPARSE_SAMPLES: usize = 64;
 /// Counts of the sparse way have 16 bits.
 const MOST_SLOTS: usize = u16::MAX as usize;
 
-crate::isa::per_isa! {
-    /// Active slots in a hundred below which the sparse way is faster (measured at 2304 and 8192 slots and 512 samples).
-    /// Where bits are counted by looking up nibbles, that is nearly always: they are at most half.
-    fn crossing[simd: S]() -> usize {
-        let by_nibbles = S::COUNTS < 256;
-        if by_nibbles { 40 } else { 25 }
+/// Active slots in a hundred below which the sparse way is faster, as measured at 2304 and 8192 slots and 512 samples.
+/// They are at most half of all: 100 is always. NEON is a guess.
+fn crossing(isa: Isa) -> usize {
+    match isa.0 {
+        Kind::Portable => 100,
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => 40,
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512Base => 100,
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 => 25,
+        #[cfg(target_arch = "aarch64")]
+        Kind::Neon => 40,
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Slots {
     first: Vec<u32>,
     /// The feature of each slot, or [`Slots::PADDING`].
     feature: Vec<u32>,
+    /// For each tile, the slots that are no padding.
+    live: Vec<u32>,
 }
 
 impl Slots {
@@ -42,7 +44,8 @@ impl Slots {
             first.push(feature.len() as u32);
         }
         feature.resize(feature.len().next_multiple_of(TILE), Self::PADDING);
-        Self { first, feature }
+        let live = feature.as_chunks::<TILE>().0.iter().map(live).collect();
+        Self { first, feature, live }
     }
 
     /// Slots, padding included: a multiple of 32.
@@ -74,11 +77,9 @@ impl Slots {
     }
 
     /// The slots of a tile that are no padding, as bits.
+    #[inline(always)]
     pub(crate) fn live(&self, tile: usize) -> u32 {
-        let features = &self.feature[tile * TILE..(tile + 1) * TILE];
-        let bits =
-            features.iter().enumerate().map(|(at, &feature)| u32::from(feature != Self::PADDING) << at);
-        bits.fold(0, |all, bit| all | bit)
+        self.live[tile]
     }
 
     /// Differing bits `[slot / 16][word of samples]`, a lane a slot.
@@ -118,6 +119,10 @@ impl Slots {
         let panels = self.feature.as_chunks::<LANES>().0.iter();
         panels.map(|features| Lanes(features.each_ref().map(minority))).collect()
     }
+}
+
+fn live(features: &[u32; TILE]) -> u32 {
+    features.iter().rev().fold(0, |live, &feature| live << 1 | u32::from(feature != Slots::PADDING))
 }
 
 /// Transposes sixteen bit matrices at once, one a lane: of 32 × 32, or of 16 × 16 in either half of the words.
