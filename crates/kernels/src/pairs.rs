@@ -7,7 +7,7 @@
 use crate::Isa;
 use crate::batch::{BatchCodes, transpose_block};
 use crate::lanes::Simd;
-use crate::signs::{SignTile, Signs, Zero};
+use crate::signs::{SignRow, Signs, Zero};
 use crate::slots::{LANES, Lanes, Slots, TILE};
 use rayon::prelude::*;
 
@@ -35,15 +35,14 @@ pub fn covariance(isa: Isa, codes: &BatchCodes) -> Covariance {
         .into_par_iter()
         .with_max_len(1)
         .map(|row| {
-            let mut kept = TileRow::default();
+            let mut kept = TileRow { signs: SignRow::of(varying.slots.tiles() - row), zeros: vec![] };
             (count_row(isa, &varying, row, Some(&mut kept)), kept)
         })
         .collect();
     let absolute_sum = rows.iter().map(|(sum, _)| sum).sum();
-    let (tiles, zeros): (Vec<_>, Vec<_>) = rows.into_iter().map(|(_, row)| (row.tiles, row.zeros)).unzip();
-    let signs = Signs::new(tiles, &zeros);
-    let by_sample = varying.by_sample();
-    let active = varying.active(&by_sample);
+    let (signs, zeros): (Vec<_>, Vec<_>) = rows.into_iter().map(|(_, row)| (row.signs, row.zeros)).unzip();
+    let signs = Signs::new(signs, &zeros);
+    let (by_sample, active) = varying.by_sample(isa);
     let by_slot = varying.slots.rows(codes);
     Covariance {
         samples: varying.samples,
@@ -96,9 +95,8 @@ struct Varying {
 }
 
 /// What a row of tiles leaves: its tiles from the diagonal on, and its pairs without a sign.
-#[derive(Default)]
 struct TileRow {
-    tiles: Vec<SignTile>,
+    signs: SignRow,
     zeros: Vec<Zero>,
 }
 
@@ -121,31 +119,31 @@ impl Varying {
         self.ones[slot / LANES].0[slot % LANES]
     }
 
-    /// The same bits with a lane a sample.
-    fn by_sample(&self) -> Vec<Lanes> {
+    /// The same bits with a lane a sample, and how many each sample has.
+    fn by_sample(&self, isa: Isa) -> (Vec<Lanes>, Vec<u32>) {
         let tiles = self.slots.tiles();
         let mut by_sample = vec![Lanes::default(); 2 * self.words * tiles];
-        by_sample.par_chunks_exact_mut((2 * tiles).max(1)).enumerate().for_each(|(word, samples)| {
-            let (first, second) = samples.split_at_mut(tiles);
-            for (tile, (first, second)) in first.iter_mut().zip(second).enumerate() {
-                let mut block = [0; TILE];
-                block[..LANES].copy_from_slice(&self.lane_panel(2 * tile)[word].0);
-                block[LANES..].copy_from_slice(&self.lane_panel(2 * tile + 1)[word].0);
-                transpose_block(&mut block);
-                first.0.copy_from_slice(&block[..LANES]);
-                second.0.copy_from_slice(&block[LANES..]);
-            }
-        });
-        by_sample
+        let mut active = vec![0; 2 * self.words * LANES];
+        let words =
+            by_sample.par_chunks_exact_mut((2 * tiles).max(1)).zip(active.par_chunks_exact_mut(2 * LANES));
+        words.enumerate().for_each(|(word, (samples, active))| turn_word(isa, self, word, samples, active));
+        (by_sample, active)
     }
+}
 
-    fn active(&self, by_sample: &[Lanes]) -> Vec<u32> {
-        let tiles = self.slots.tiles();
-        let of_panel = |panel: usize| -> [u32; LANES] {
-            let panel = &by_sample[panel * tiles..(panel + 1) * tiles];
-            std::array::from_fn(|lane| panel.iter().map(|lanes| lanes.0[lane].count_ones()).sum())
-        };
-        (0..2 * self.words).flat_map(of_panel).collect()
+crate::isa::per_isa! {
+    /// One word of all slots, for the 32 samples that are its bits.
+    fn turn_word[simd: S](varying: &Varying, word: usize, samples: &mut [Lanes], active: &mut [u32]) {
+        let (first, second) = samples.split_at_mut(varying.slots.tiles());
+        for (tile, (first, second)) in first.iter_mut().zip(second).enumerate() {
+            let mut block = [0; TILE];
+            block[..LANES].copy_from_slice(&varying.lane_panel(2 * tile)[word].0);
+            block[LANES..].copy_from_slice(&varying.lane_panel(2 * tile + 1)[word].0);
+            transpose_block(&mut block);
+            first.0.copy_from_slice(&block[..LANES]);
+            second.0.copy_from_slice(&block[LANES..]);
+            active.iter_mut().zip(block).for_each(|(active, bits)| *active += bits.count_ones());
+        }
     }
 }
 
@@ -176,7 +174,10 @@ crate::isa::per_isa! {
 /// All pairs of 32 slots with 32 others.
 #[derive(Default)]
 struct Tile {
-    signs: SignTile,
+    /// Bit j of row i is set where D_ij > 0.
+    by_row: [u32; TILE],
+    /// Bit i of column j is set there too.
+    by_column: [u32; TILE],
     /// Bit j of row i is set where D_ij = 0.
     zeros: [u32; TILE],
     /// Σ |D_ij|, over i and j as if they were different even in a tile on the diagonal.
@@ -197,8 +198,8 @@ impl Tile {
         let Some(keep) = keep else { return sum };
         if diagonal {
             for at in 0..TILE {
-                self.signs.by_row[at] &= !(1 << at);
-                self.signs.by_column[at] &= !(1 << at);
+                self.by_row[at] &= !(1 << at);
+                self.by_column[at] &= !(1 << at);
                 self.zeros[at] |= 1 << at;
             }
         }
@@ -209,16 +210,34 @@ impl Tile {
         if self.zeros.iter().fold(0, |any, zeros| any | zeros) != 0 {
             keep_zeros(&self.zeros, row, column, &mut keep.zeros);
             if !diagonal {
-                let mut turned = self.zeros;
-                transpose_block(&mut turned);
-                keep_zeros(&turned, column, row, &mut keep.zeros);
+                keep_zeros(&turned(&self.zeros), column, row, &mut keep.zeros);
             }
         }
-        keep.tiles.push(self.signs);
+        keep.signs.push(&self.by_row, &self.by_column);
         sum
     }
 }
 
+/// Few bits are set: most often one or two.
+#[inline(always)]
+fn turned(zeros: &[u32; TILE]) -> [u32; TILE] {
+    let mut turned = *zeros;
+    if zeros.iter().map(|row| row.count_ones()).sum::<u32>() > TILE as u32 {
+        transpose_block(&mut turned);
+        return turned;
+    }
+    turned.fill(0);
+    for (at, &row) in zeros.iter().enumerate() {
+        let mut rest = row;
+        while rest != 0 {
+            turned[rest.trailing_zeros() as usize] |= 1 << at;
+            rest &= rest - 1;
+        }
+    }
+    turned
+}
+
+#[inline(always)]
 fn keep_zeros(zeros: &[u32; TILE], row: usize, column: usize, keep: &mut Vec<Zero>) {
     for (at, &lanes) in zeros.iter().enumerate().filter(|(_, lanes)| **lanes != 0) {
         let slot = (row * TILE + at) as u32;
@@ -275,14 +294,14 @@ fn narrow_part<S: Simd, const R: usize, const V: usize>(
                     simd.sub_words(simd.mul_words(samples, both[v]), simd.mul_words(ones_of_row, ones[v]));
                 absolute[v] = simd.add_words(absolute[v], simd.abs_words(d));
                 by_column[v] = simd.or(by_column[v], simd.where_positive(d, bit));
-                tile.signs.by_row[at + r] |= simd.positive_words(d) << (first + v * S::LANES);
+                tile.by_row[at + r] |= simd.positive_words(d) << (first + v * S::LANES);
                 tile.zeros[at + r] |= simd.zero_words(d) << (first + v * S::LANES);
             }
         }
     }
     for v in 0..V {
         let lane = first + v * S::LANES;
-        simd.store_words(by_column[v], &mut tile.signs.by_column[lane..]);
+        simd.store_words(by_column[v], &mut tile.by_column[lane..]);
         let mut sums = [0; LANES];
         simd.store_words(absolute[v], &mut sums);
         tile.sum += i128::from(sums.iter().map(|&sum| u64::from(sum)).sum::<u64>());
@@ -374,8 +393,8 @@ fn wide_tile(varying: &Varying, row: usize, column: usize, counts: &Counts) -> T
             let ones = ones * i64::from(varying.ones_of(column * TILE + j));
             let d = varying.samples as i64 * i64::from(both) - ones;
             tile.sum += i128::from(d.abs());
-            tile.signs.by_row[i] |= u32::from(d > 0) << j;
-            tile.signs.by_column[j] |= u32::from(d > 0) << i;
+            tile.by_row[i] |= u32::from(d > 0) << j;
+            tile.by_column[j] |= u32::from(d > 0) << i;
             tile.zeros[i] |= u32::from(d == 0) << j;
         }
     }

@@ -1,18 +1,36 @@
 //! Signs of the covariance, and what they come to for every sample.
 
 use crate::Isa;
+use crate::batch::transpose_block;
+use crate::isa::Kind;
 use crate::lanes::Simd;
 use crate::pairs::{Covariance, both};
 use crate::slots::{LANES, Lanes, TILE, transpose_lanes};
 use rayon::prelude::*;
 
-/// Where D_ij > 0 among 32 slots i and 32 slots j ≥ i; the diagonal is not.
-#[derive(Default)]
-pub(crate) struct SignTile {
-    /// Bit j of word i.
-    pub(crate) by_row: [u32; TILE],
-    /// Bit i of word j.
-    pub(crate) by_column: [u32; TILE],
+/// Where D_ij > 0 among the 32 slots i of a tile and all slots j from this tile on; the diagonal is not.
+pub(crate) struct SignRow {
+    /// For each tile of slots j: bit j of word i, in two lane panels.
+    by_row: Vec<[Lanes; 2]>,
+    /// Likewise: bit i of word j.
+    by_column: Vec<[Lanes; 2]>,
+}
+
+impl SignRow {
+    /// Room for so many tiles.
+    pub(crate) fn of(tiles: usize) -> Self {
+        Self { by_row: Vec::with_capacity(tiles), by_column: Vec::with_capacity(tiles) }
+    }
+
+    /// The next tile.
+    pub(crate) fn push(&mut self, by_row: &[u32; TILE], by_column: &[u32; TILE]) {
+        let panels = |words: &[u32; TILE]| {
+            let panels = words.as_chunks().0;
+            [Lanes(panels[0]), Lanes(panels[1])]
+        };
+        self.by_row.push(panels(by_row));
+        self.by_column.push(panels(by_column));
+    }
 }
 
 /// Lanes of a lane panel whose D with `slot` is 0, or that are this slot.
@@ -26,8 +44,7 @@ pub(crate) struct Zero {
 
 /// Signs of D over all pairs of slots. A pair without a sign is rare, so those are listed.
 pub(crate) struct Signs {
-    /// Of each row of tiles those from the diagonal on.
-    tiles: Vec<Vec<SignTile>>,
+    rows: Vec<SignRow>,
     /// By lane panel.
     zeros: Vec<Zero>,
     /// Where the zeros of each lane panel start, and the end.
@@ -35,8 +52,8 @@ pub(crate) struct Signs {
 }
 
 impl Signs {
-    pub(crate) fn new(tiles: Vec<Vec<SignTile>>, zeros: &[Vec<Zero>]) -> Self {
-        let mut first_zero = vec![0; 2 * tiles.len() + 1];
+    pub(crate) fn new(rows: Vec<SignRow>, zeros: &[Vec<Zero>]) -> Self {
+        let mut first_zero = vec![0; 2 * rows.len() + 1];
         zeros.iter().flatten().for_each(|zero| first_zero[zero.panel as usize + 1] += 1);
         for panel in 1..first_zero.len() {
             first_zero[panel] += first_zero[panel - 1];
@@ -47,19 +64,19 @@ impl Signs {
             by_panel[next[zero.panel as usize]] = *zero;
             next[zero.panel as usize] += 1;
         }
-        Self { tiles, zeros: by_panel, first_zero }
+        Self { rows, zeros: by_panel, first_zero }
     }
 
     /// Sixteen slots of a lane panel, a lane each: bit i of the word of tile `other` is set where D with slot
     /// 32 · other + i is above 0.
-    fn positive(&self, panel: usize, other: usize) -> &[u32; LANES] {
+    #[inline(always)]
+    fn positive(&self, panel: usize, other: usize) -> &Lanes {
         let (tile, half) = (panel / 2, panel % 2);
-        let words = if other >= tile {
-            &self.tiles[tile][other - tile].by_row
+        if other >= tile {
+            &self.rows[tile].by_row[other - tile][half]
         } else {
-            &self.tiles[other][tile - other].by_column
-        };
-        &words.as_chunks().0[half]
+            &self.rows[other].by_column[tile - other][half]
+        }
     }
 
     fn zeros(&self, panel: usize) -> &[Zero] {
@@ -78,7 +95,7 @@ impl Covariance {
     /// Prepares [`SignedCounts::of_panel`]: on the current rayon pool, unlike that.
     pub fn signed_counts(&self, isa: Isa) -> SignedCounts<'_> {
         let active: usize = self.active.iter().map(|&active| active as usize).sum();
-        let few = active * crossing(isa) < self.samples * self.slots.len();
+        let few = active * 100 < self.samples * self.slots.len() * crossing(isa);
         let worth_it = few && self.samples >= SPARSE_SAMPLES && self.slots.len() <= MOST_SLOTS;
         if worth_it { SignedCounts::sparse(isa, self) } else { SignedCounts::dense(self) }
     }
@@ -90,10 +107,20 @@ const SPARSE_SAMPLES: usize = 64;
 /// Counts of the sparse way have 16 bits.
 const MOST_SLOTS: usize = u16::MAX as usize;
 
-/// The sparse way is faster below one active slot in so many (measured at 8192 slots and 512 samples).
+/// Active slots in a hundred below which the sparse way is faster, as measured at 2304 and 8192 slots and 512 samples.
+/// They are at most half of all: 100 is always. NEON is a guess.
 fn crossing(isa: Isa) -> usize {
-    let _ = isa;
-    4
+    match isa.0 {
+        Kind::Portable => 100,
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => 40,
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512Base => 100,
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 => 25,
+        #[cfg(target_arch = "aarch64")]
+        Kind::Neon => 40,
+    }
 }
 
 impl<'a> SignedCounts<'a> {
@@ -125,21 +152,44 @@ crate::isa::per_isa! {
     ) -> [i64; 32] {
         let covariance = counts.covariance;
         match &counts.positive {
-            Some(positive) => positive.signed(covariance, panels.clone(), out),
+            Some(positive) => positive.signed(simd, covariance, panels.clone(), out),
             None => count_positive(simd, covariance, panels.clone(), out),
         }
         let mut sums = [0; 32];
         for (at, counts) in out.chunks_exact_mut(covariance.samples.max(1)).enumerate() {
             add_zeros(simd, covariance, covariance.signs.zeros(panels.start + at), counts);
-            let sums: &mut [i64; LANES] = &mut sums.as_chunks_mut().0[at];
-            for counts in &*counts {
-                for lane in 0..LANES {
-                    sums[lane] += i64::from(counts[lane]);
-                }
-            }
+            sums.as_chunks_mut().0[at] = sum(simd, counts);
         }
         sums
     }
+}
+
+/// Over all samples, sixteen at a time in 32 bits: none is greater than the number of slots.
+#[inline(always)]
+fn sum<S: Simd>(simd: S, counts: &[[i32; LANES]]) -> [i64; LANES] {
+    let mut sums = [0; LANES];
+    for counts in counts.chunks(16) {
+        for first in (0..LANES).step_by(S::LANES) {
+            let mut sum = simd.splat_words(0);
+            for counts in counts {
+                sum = simd.add_words(sum, simd.load_words(&counts.map(|count| count as u32)[first..]));
+            }
+            let mut lanes = [0; LANES];
+            simd.store_words(sum, &mut lanes);
+            for lane in 0..S::LANES {
+                sums[first + lane] += i64::from(lanes[lane] as i32);
+            }
+        }
+    }
+    sums
+}
+
+/// Into the first LANES numbers of `to`.
+#[inline(always)]
+fn store_signed<S: Simd>(simd: S, words: S::Words, to: &mut [i32]) {
+    let mut lanes = [0; LANES];
+    simd.store_words(words, &mut lanes);
+    to[..S::LANES].iter_mut().zip(lanes).for_each(|(to, lane)| *to = lane as i32);
 }
 
 impl Covariance {
@@ -169,7 +219,7 @@ fn count_positive<S: Simd>(
     let live: Vec<Lanes> = panels.clone().map(|panel| covariance.live(panel)).collect();
     let mut columns: Vec<Vec<Lanes>> = vec![];
     for panel in panels {
-        columns.push((0..tiles).map(|other| Lanes(*covariance.signs.positive(panel, other))).collect());
+        columns.push((0..tiles).map(|other| *covariance.signs.positive(panel, other)).collect());
     }
     match &columns[..] {
         [first, second] if S::LANES == LANES => {
@@ -206,10 +256,8 @@ fn signed<S: Simd, const R: usize, const V: usize>(
                 let lane = first + v * S::LANES;
                 let live = simd.load_words(&live[lane / LANES].0[lane % LANES..]);
                 let twice = simd.add_words(count, count);
-                let mut lanes = [0; LANES];
-                simd.store_words(simd.sub_words(twice, simd.and(active, live)), &mut lanes);
-                let out = &mut out[lane / LANES * samples + sample][lane % LANES..][..S::LANES];
-                out.iter_mut().zip(lanes).for_each(|(out, lane)| *out = lane as i32);
+                let out = &mut out[lane / LANES * samples + sample][lane % LANES..];
+                store_signed(simd, simd.sub_words(twice, simd.and(active, live)), out);
             }
         }
     }
@@ -222,23 +270,19 @@ fn add_zeros<S: Simd>(simd: S, covariance: &Covariance, zeros: &[Zero], out: &mu
     let mut by_sample = vec![Lanes::default(); covariance.active.len() / LANES * words];
     let mut column = vec![Lanes::default(); words];
     for (word, zeros) in zeros.chunks(TILE).enumerate() {
-        for (bit, zero) in zeros.iter().enumerate() {
-            for lane in 0..LANES {
-                column[word].0[lane] |= (zero.lanes >> lane & 1) << bit;
-            }
-        }
-        gather(covariance, zeros, &mut by_sample[word..], words);
+        let mut lanes = [0; TILE];
+        lanes.iter_mut().zip(zeros).for_each(|(lanes, zero)| *lanes = zero.lanes);
+        transpose_block(&mut lanes);
+        column[word].0.copy_from_slice(&lanes[..LANES]);
+        gather(simd, covariance, zeros, &mut by_sample[word..], words);
     }
     for sample in (0..out.len()).step_by(4) {
         let rows = &by_sample[sample / LANES * words..(sample / LANES + 1) * words];
         for first in (0..LANES).step_by(S::LANES) {
             let counts = both::<S, 4, 1>(simd, rows, sample % LANES, [&column, &column], first);
             for (out, count) in out[sample..].iter_mut().zip(counts) {
-                let mut lanes = [0; LANES];
-                simd.store_words(count[0], &mut lanes);
-                for lane in 0..S::LANES {
-                    out[first + lane] += lanes[lane] as i32;
-                }
+                let before = simd.load_words(&out.map(|count| count as u32)[first..]);
+                store_signed(simd, simd.add_words(before, count[0]), &mut out[first..]);
             }
         }
     }
@@ -246,7 +290,7 @@ fn add_zeros<S: Simd>(simd: S, covariance: &Covariance, zeros: &[Zero], out: &mu
 
 /// A word for each sample, of the bits of up to 32 slots: every `stride`th of `by_sample`, which has sixteen samples.
 #[inline(always)]
-fn gather(covariance: &Covariance, zeros: &[Zero], by_sample: &mut [Lanes], stride: usize) {
+fn gather<S: Simd>(simd: S, covariance: &Covariance, zeros: &[Zero], by_sample: &mut [Lanes], stride: usize) {
     let length = covariance.by_slot.len() / covariance.slots.len();
     for (at, by_sample) in by_sample.chunks_mut(2 * LANES * stride).enumerate() {
         let mut block = [Lanes::default(); TILE];
@@ -254,11 +298,11 @@ fn gather(covariance: &Covariance, zeros: &[Zero], by_sample: &mut [Lanes], stri
             *row = covariance.by_slot[zero.slot as usize * length + at];
         }
         transpose_lanes(&mut block);
-        for (panel, samples) in by_sample.chunks_mut(stride).enumerate() {
-            let block: &[Lanes; LANES] = &block.as_chunks().0[panel % 2];
-            for lane in 0..LANES {
-                samples[0].0[lane] = block[lane].0[panel / 2];
-            }
+        for (half, lanes) in block.as_chunks::<LANES>().0.iter().enumerate() {
+            let mut square = lanes.map(|lanes| lanes.0);
+            simd.transpose_words(&mut square);
+            let panels = by_sample.chunks_mut(stride).skip(half).step_by(2);
+            panels.zip(square).for_each(|(panel, words)| panel[0].0 = words);
         }
     }
 }
@@ -285,7 +329,7 @@ impl Positive {
             (0..*samples).into_par_iter().map(|sample| covariance.active_slots(sample)).collect();
         let mut counts = vec![Lanes::default(); slots.tiles().div_ceil(ROW) * samples * ROW];
         counts.par_chunks_exact_mut((samples * ROW).max(1)).enumerate().for_each(|(block, counts)| {
-            let rows = rows_of(signs, block * ROW..slots.tiles().min((block + 1) * ROW));
+            let rows = rows_of(isa, signs, block * ROW..slots.tiles().min((block + 1) * ROW));
             counts.par_chunks_mut(TASK * ROW).zip(lists.par_chunks(TASK)).for_each(|(counts, lists)| {
                 add_rows(isa, &rows, lists, counts);
             });
@@ -295,18 +339,29 @@ impl Positive {
 
     /// As [`count_positive`].
     #[inline(always)]
-    fn signed(&self, covariance: &Covariance, panels: std::ops::Range<usize>, out: &mut [[i32; LANES]]) {
+    fn signed<S: Simd>(
+        &self,
+        simd: S,
+        covariance: &Covariance,
+        panels: std::ops::Range<usize>,
+        out: &mut [[i32; LANES]],
+    ) {
         let samples = covariance.samples;
+        let low_half = simd.splat_words(0xFFFF);
         for (panel, out) in panels.zip(out.chunks_exact_mut(samples.max(1))) {
-            let (tile, shift) = (panel / 2, panel % 2 * 16);
-            let counts = &self.counts[tile / ROW * samples * ROW..];
+            let (tile, high) = (panel / 2, panel % 2 == 1);
+            let counts = self.counts[tile / ROW * samples * ROW..].chunks_exact(ROW);
             let live = covariance.live(panel);
-            for ((out, counts), &active) in
-                out.iter_mut().zip(counts.chunks_exact(ROW)).zip(&covariance.active)
-            {
-                let counts = counts[tile % ROW].0;
-                for lane in 0..LANES {
-                    out[lane] = 2 * (counts[lane] >> shift & 0xFFFF) as i32 - (active & live.0[lane]) as i32;
+            for ((out, counts), &active) in out.iter_mut().zip(counts).zip(&covariance.active) {
+                for first in (0..LANES).step_by(S::LANES) {
+                    let both = simd.load_words(&counts[tile % ROW].0[first..]);
+                    let count = if high { simd.high_half(both) } else { simd.and(both, low_half) };
+                    let active = simd.and(simd.splat_words(active), simd.load_words(&live.0[first..]));
+                    store_signed(
+                        simd,
+                        simd.sub_words(simd.add_words(count, count), active),
+                        &mut out[first..],
+                    );
                 }
             }
         }
@@ -329,18 +384,21 @@ impl Covariance {
     }
 }
 
-/// For each slot the words of up to sixteen tiles: where its D with their slots is above 0. A row of none at the end.
-fn rows_of(signs: &Signs, tiles: std::ops::Range<usize>) -> Vec<Lanes> {
-    let slots = signs.tiles.len() * TILE;
-    let mut rows = vec![Lanes::default(); slots + 1];
-    for (panel, rows) in rows.chunks_exact_mut(LANES).enumerate() {
-        for (at, tile) in tiles.clone().enumerate() {
-            for (row, &word) in rows.iter_mut().zip(signs.positive(panel, tile)) {
-                row.0[at] = word;
+crate::isa::per_isa! {
+    /// For each slot the words of up to sixteen tiles: where its D with their slots is above 0. A row of none at the end.
+    fn rows_of[simd: S](signs: &Signs, tiles: std::ops::Range<usize>) -> Vec<Lanes> {
+        let slots = signs.rows.len() * TILE;
+        let mut rows = vec![Lanes::default(); slots + 1];
+        for (panel, rows) in rows.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            let mut square = [[0; LANES]; ROW];
+            for (words, tile) in square.iter_mut().zip(tiles.clone()) {
+                *words = signs.positive(panel, tile).0;
             }
+            simd.transpose_words(&mut square);
+            rows.iter_mut().zip(square).for_each(|(row, words)| row.0 = words);
         }
+        rows
     }
-    rows
 }
 
 crate::isa::per_isa! {
@@ -352,9 +410,9 @@ crate::isa::per_isa! {
                 add_lanes(simd, rows, list, first, &mut planes);
             }
             transpose_lanes(&mut planes);
-            for (tile, counts) in counts.iter_mut().enumerate() {
-                *counts = Lanes(planes.each_ref().map(|plane| plane.0[tile]));
-            }
+            let mut square = planes.map(|plane| plane.0);
+            simd.transpose_words(&mut square);
+            counts.iter_mut().zip(square).for_each(|(counts, words)| counts.0 = words);
         }
     }
 }
@@ -370,15 +428,15 @@ fn add_lanes<S: Simd>(simd: S, rows: &[Lanes], list: &[u32], first: usize, plane
         let mut fours_out = [none; 4];
         for (quarter, four) in slots.as_chunks::<4>().0.iter().enumerate() {
             let [a, b, c, d] = four.map(|slot| simd.load_words(&rows[slot as usize].0[first..]));
-            let (sum, first_two) = full_add(simd, ones, a, b);
-            let (sum, second_two) = full_add(simd, sum, c, d);
+            let (sum, first_two) = simd.full_add(ones, a, b);
+            let (sum, second_two) = simd.full_add(sum, c, d);
             ones = sum;
-            (twos, fours_out[quarter]) = full_add(simd, twos, first_two, second_two);
+            (twos, fours_out[quarter]) = simd.full_add(twos, first_two, second_two);
         }
-        let (sum, first_eight) = full_add(simd, fours, fours_out[0], fours_out[1]);
-        let (sum, second_eight) = full_add(simd, sum, fours_out[2], fours_out[3]);
+        let (sum, first_eight) = simd.full_add(fours, fours_out[0], fours_out[1]);
+        let (sum, second_eight) = simd.full_add(sum, fours_out[2], fours_out[3]);
         fours = sum;
-        let (sum, mut carry) = full_add(simd, eights, first_eight, second_eight);
+        let (sum, mut carry) = simd.full_add(eights, first_eight, second_eight);
         eights = sum;
         for plane in &mut higher[..digits - 4] {
             (*plane, carry) = (simd.xor(*plane, carry), simd.and(*plane, carry));
@@ -388,13 +446,6 @@ fn add_lanes<S: Simd>(simd: S, rows: &[Lanes], list: &[u32], first: usize, plane
     for (plane, words) in planes.iter_mut().zip(lowest.into_iter().chain(higher)) {
         simd.store_words(words, &mut plane.0[first..]);
     }
-}
-
-/// The sum of three binary digits: the digit and the carry.
-#[inline(always)]
-fn full_add<S: Simd>(simd: S, a: S::Words, b: S::Words, c: S::Words) -> (S::Words, S::Words) {
-    let either = simd.xor(a, b);
-    (simd.xor(either, c), simd.or(simd.and(a, b), simd.and(either, c)))
 }
 
 #[cfg(test)]

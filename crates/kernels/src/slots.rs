@@ -23,6 +23,8 @@ pub struct Slots {
     first: Vec<u32>,
     /// The feature of each slot, or [`Slots::PADDING`].
     feature: Vec<u32>,
+    /// For each tile, the slots that are no padding.
+    live: Vec<u32>,
 }
 
 impl Slots {
@@ -42,7 +44,8 @@ impl Slots {
             first.push(feature.len() as u32);
         }
         feature.resize(feature.len().next_multiple_of(TILE), Self::PADDING);
-        Self { first, feature }
+        let live = feature.as_chunks::<TILE>().0.iter().map(live).collect();
+        Self { first, feature, live }
     }
 
     /// Slots, padding included: a multiple of 32.
@@ -74,11 +77,9 @@ impl Slots {
     }
 
     /// The slots of a tile that are no padding, as bits.
+    #[inline(always)]
     pub(crate) fn live(&self, tile: usize) -> u32 {
-        let features = &self.feature[tile * TILE..(tile + 1) * TILE];
-        let bits =
-            features.iter().enumerate().map(|(at, &feature)| u32::from(feature != Self::PADDING) << at);
-        bits.fold(0, |all, bit| all | bit)
+        self.live[tile]
     }
 
     /// Differing bits `[slot / 16][word of samples]`, a lane a slot.
@@ -102,14 +103,12 @@ impl Slots {
     pub(crate) fn rows(&self, codes: &BatchCodes) -> Vec<Lanes> {
         let length = codes.words().div_ceil(LANES);
         let mut rows = vec![Lanes::default(); self.len() * length];
-        for (row, &feature) in rows.chunks_exact_mut(length.max(1)).zip(&self.feature) {
-            if feature != Self::PADDING {
-                let words = codes.differing(feature as usize).chunks(LANES);
-                row.iter_mut()
-                    .zip(words)
-                    .for_each(|(lanes, words)| lanes.0[..words.len()].copy_from_slice(words));
+        let of_slot = rows.par_chunks_exact_mut(length.max(1)).zip(&self.feature).with_min_len(64);
+        of_slot.filter(|(_, feature)| **feature != Self::PADDING).for_each(|(row, &feature)| {
+            for (lanes, words) in row.iter_mut().zip(codes.differing(feature as usize).chunks(LANES)) {
+                lanes.0[..words.len()].copy_from_slice(words);
             }
-        }
+        });
         rows
     }
 
@@ -120,6 +119,10 @@ impl Slots {
         let panels = self.feature.as_chunks::<LANES>().0.iter();
         panels.map(|features| Lanes(features.each_ref().map(minority))).collect()
     }
+}
+
+fn live(features: &[u32; TILE]) -> u32 {
+    features.iter().rev().fold(0, |live, &feature| live << 1 | u32::from(feature != Slots::PADDING))
 }
 
 /// Transposes sixteen bit matrices at once, one a lane: of 32 × 32, or of 16 × 16 in either half of the words.
@@ -188,12 +191,12 @@ mod tests {
             let mut one: [u32; 32] = std::array::from_fn(|row| word(row, lane));
             transpose_block(&mut one);
             assert_eq!(one, block.each_ref().map(|lanes| lanes.0[lane]));
-            for row in 0..16 {
+            for (row, got) in halves.iter().enumerate() {
                 let turned = (0..16).fold(0, |all, from| {
-                    all | (word(from, lane) >> row & 1) << from
-                        | (word(from, lane) >> (16 + row) & 1) << (16 + from)
+                    let (low, high) = (word(from, lane) >> row & 1, word(from, lane) >> (16 + row) & 1);
+                    all | low << from | high << (16 + from)
                 });
-                assert_eq!(halves[row].0[lane], turned);
+                assert_eq!(got.0[lane], turned);
             }
         }
     }

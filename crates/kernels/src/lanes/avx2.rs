@@ -119,6 +119,11 @@ impl Simd for Avx2 {
         unsafe { _mm256_mullo_epi32(a, b) }
     }
     #[inline(always)]
+    fn high_half(self, a: __m256i) -> __m256i {
+        // SAFETY: by `self`.
+        unsafe { _mm256_srli_epi32::<16>(a) }
+    }
+    #[inline(always)]
     fn abs_words(self, a: __m256i) -> __m256i {
         // SAFETY: by `self`.
         unsafe { _mm256_abs_epi32(a) }
@@ -177,6 +182,35 @@ impl Simd for Avx2 {
         for (at, column) in columns.into_iter().enumerate() {
             self.store(column, &mut to[at * to_stride..]);
         }
+    }
+    #[inline(always)]
+    fn transpose_words(self, block: &mut [[u32; 16]; 16]) {
+        for (row, column) in [(0, 0), (8, 8), (0, 8)] {
+            let (upper, lower) = (self.quarter_turned(block, row, column), self.quarter_turned(block, column, row));
+            for at in 0..LANES {
+                self.store_words(upper[at], &mut block[column + at][row..]);
+                self.store_words(lower[at], &mut block[row + at][column..]);
+            }
+        }
+    }
+}
+
+impl Avx2 {
+    #[inline(always)]
+    fn quarter_turned(self, block: &[[u32; 16]; 16], row: usize, column: usize) -> [__m256i; LANES] {
+        let mut rows = [self.splat(0.0); LANES];
+        for (at, words) in rows.iter_mut().enumerate() {
+            // SAFETY: by `self`.
+            *words = unsafe { _mm256_castsi256_ps(self.load_words(&block[row + at][column..])) };
+        }
+        // SAFETY: by `self`.
+        let columns = unsafe { transpose(rows) };
+        let mut turned = [self.splat_words(0); LANES];
+        for (at, words) in turned.iter_mut().enumerate() {
+            // SAFETY: by `self`.
+            *words = unsafe { _mm256_castps_si256(columns[at]) };
+        }
+        turned
     }
 }
 

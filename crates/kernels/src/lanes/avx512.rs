@@ -106,6 +106,13 @@ macro_rules! avx512 {
                 unsafe { _mm512_xor_si512(a, b) }
             }
             #[inline(always)]
+            fn full_add(self, a: __m512i, b: __m512i, c: __m512i) -> (__m512i, __m512i) {
+                // SAFETY: by `self`. The numbers are the truth tables of odd and of at least two.
+                unsafe {
+                    (_mm512_ternarylogic_epi32::<0x96>(a, b, c), _mm512_ternarylogic_epi32::<0xE8>(a, b, c))
+                }
+            }
+            #[inline(always)]
             fn add_words(self, a: __m512i, b: __m512i) -> __m512i {
                 // SAFETY: by `self`.
                 unsafe { _mm512_add_epi32(a, b) }
@@ -119,6 +126,11 @@ macro_rules! avx512 {
             fn mul_words(self, a: __m512i, b: __m512i) -> __m512i {
                 // SAFETY: by `self`.
                 unsafe { _mm512_mullo_epi32(a, b) }
+            }
+            #[inline(always)]
+            fn high_half(self, a: __m512i) -> __m512i {
+                // SAFETY: by `self`.
+                unsafe { _mm512_srli_epi32::<16>(a) }
             }
             #[inline(always)]
             fn abs_words(self, a: __m512i) -> __m512i {
@@ -162,6 +174,12 @@ macro_rules! avx512 {
                         half.transpose(from, stride, &mut to[column * to_stride + row..], to_stride);
                     }
                 }
+            }
+            #[inline(always)]
+            fn transpose_words(self, block: &mut [[u32; 16]; 16]) {
+                // SAFETY: AVX-512 VL comes with AVX2.
+                let half = unsafe { super::Avx2::new() };
+                half.transpose_words(block);
             }
         }
     };

@@ -64,12 +64,20 @@ pub(crate) trait Simd: Copy {
     fn or(self, a: Self::Words, b: Self::Words) -> Self::Words;
     /// a ^ b.
     fn xor(self, a: Self::Words, b: Self::Words) -> Self::Words;
+    /// The digits of a + b + c for each bit on its own: what stays and what is carried.
+    #[inline(always)]
+    fn full_add(self, a: Self::Words, b: Self::Words, c: Self::Words) -> (Self::Words, Self::Words) {
+        let either = self.xor(a, b);
+        (self.xor(either, c), self.or(self.and(a, b), self.and(either, c)))
+    }
     /// a + b, wrapping.
     fn add_words(self, a: Self::Words, b: Self::Words) -> Self::Words;
     /// a − b, wrapping.
     fn sub_words(self, a: Self::Words, b: Self::Words) -> Self::Words;
     /// The low half of a·b.
     fn mul_words(self, a: Self::Words, b: Self::Words) -> Self::Words;
+    /// The upper 16 bits of each lane.
+    fn high_half(self, a: Self::Words) -> Self::Words;
     /// |a| of signed lanes.
     fn abs_words(self, a: Self::Words) -> Self::Words;
     /// Bit l set where lane l, signed, is above 0.
@@ -93,6 +101,11 @@ pub(crate) trait Simd: Copy {
                 to[column * to_stride + row] = from[row * stride + column];
             }
         }
+    }
+    /// Turns sixteen rows of sixteen words.
+    #[inline(always)]
+    fn transpose_words(self, block: &mut [[u32; 16]; 16]) {
+        *block = std::array::from_fn(|row| block.each_ref().map(|words| words[row]));
     }
 }
 
@@ -150,9 +163,12 @@ mod tests {
                 each(&|a, b| simd.sub_words(a, b)),
                 each(&|a, b| simd.mul_words(a, b)),
                 each(&|a, _| simd.abs_words(a)),
+                each(&|a, _| simd.high_half(a)),
                 mask(&|a| simd.positive_words(a)),
                 mask(&|a| simd.zero_words(a)),
                 each(&|a, b| simd.where_positive(a, b)),
+                each(&|a, b| simd.full_add(a, b, simd.add_words(a, b)).0),
+                each(&|a, b| simd.full_add(a, b, simd.add_words(a, b)).1),
                 each(&|a, b| {
                     let mut sums = simd.splat_words(0);
                     for at in 0..S::COUNTS.min(28) {
@@ -173,6 +189,14 @@ mod tests {
                 }
             }
             to
+        }
+    }
+
+    crate::isa::per_isa! {
+        fn turned_words[simd: S](words: &[u32]) -> [[u32; 16]; 16] {
+            let mut block = std::array::from_fn(|row| std::array::from_fn(|column| words[(row * 16 + column) % 64].wrapping_add(row as u32)));
+            simd.transpose_words(&mut block);
+            block
         }
     }
 
@@ -208,6 +232,7 @@ mod tests {
                 let name = isa.name();
                 same(&floats(isa, &a, &b, &c), &floats(Isa::PORTABLE, &a, &b, &c), name);
                 assert_eq!(words(isa, &integers, &others), words(Isa::PORTABLE, &integers, &others), "{name}");
+                assert_eq!(turned_words(isa, &others), turned_words(Isa::PORTABLE, &others), "{name}");
                 assert_eq!(transposed(isa, &turned), transposed(Isa::PORTABLE, &turned), "{name}");
             }
         }

@@ -94,6 +94,10 @@ impl Simd for Portable {
         each(a, b, u32::wrapping_mul)
     }
     #[inline(always)]
+    fn high_half(self, a: [u32; LANES]) -> [u32; LANES] {
+        a.map(|a| a >> 16)
+    }
+    #[inline(always)]
     fn abs_words(self, a: [u32; LANES]) -> [u32; LANES] {
         a.map(|a| (a as i32).wrapping_abs() as u32)
     }
