@@ -21,3 +21,9 @@ fn cases(count: u32) -> proptest::test_runner::Config {
     }
     config
 }
+
+/// The end of a range of sizes in a property test: lower under Miri, still above one panel.
+#[cfg(test)]
+fn up_to(size: usize) -> usize {
+    if cfg!(miri) { size.min(40) } else { size }
+}
