@@ -72,6 +72,29 @@ impl BitMatrix {
         codes
     }
 
+    /// From words of 32 features, panel after panel and row after row in it, as [`bae_kernels::batch`] has them.
+    ///
+    /// # Panics
+    /// If there are not `features.div_ceil(32)` panels of `rows` words.
+    pub fn from_panels(rows: usize, features: usize, panels: &[u32]) -> Self {
+        assert_eq!(panels.len(), rows * features.div_ceil(32), "words of all panels");
+        let mut codes = Self::zeros(rows, features);
+        let words = codes.words_per_row();
+        for (panel, values) in panels.chunks_exact(rows.max(1)).enumerate() {
+            for (row, &value) in values.iter().enumerate() {
+                codes.words[row * words + panel / 2] |= u64::from(value) << (32 * (panel % 2));
+            }
+        }
+        codes
+    }
+
+    /// The words that [`BitMatrix::from_panels`] takes.
+    pub fn to_panels(&self) -> Vec<u32> {
+        let half = |row: usize, panel: usize| (self.row(row)[panel / 2] >> (32 * (panel % 2))) as u32;
+        let panels = 0..self.features.div_ceil(32);
+        panels.flat_map(|panel| (0..self.rows).map(move |row| half(row, panel))).collect()
+    }
+
     /// Unpacks the file format: `features.div_ceil(8)` bytes a row, feature j at byte j / 8, least significant first.
     ///
     /// # Errors
@@ -231,6 +254,7 @@ mod tests {
             }
             prop_assert_eq!(&BitMatrix::from_bytes(&codes.to_bytes(0..rows), rows, features).unwrap(), &codes);
             prop_assert_eq!(&across.transposed(), &codes);
+            prop_assert_eq!(&BitMatrix::from_panels(rows, features, &codes.to_panels()), &codes);
             let mut joined = BitMatrix::zeros(0, features);
             codes.chunks(16).for_each(|chunk| joined.append(&chunk).unwrap());
             prop_assert_eq!(&joined, &codes);

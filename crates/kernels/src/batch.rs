@@ -24,6 +24,18 @@ impl BatchCodes {
     /// # Panics
     /// If there are not `features.div_ceil(32)` panels of `samples` words.
     pub fn new(samples: usize, features: usize, by_panel: Vec<u32>) -> Self {
+        Self::of(samples, features, by_panel, true)
+    }
+
+    /// The same with no feature taken for mostly on: what is made of a sample then depends on nothing but the sample.
+    ///
+    /// # Panics
+    /// As [`BatchCodes::new`].
+    pub fn unflipped(samples: usize, features: usize, by_panel: Vec<u32>) -> Self {
+        Self::of(samples, features, by_panel, false)
+    }
+
+    fn of(samples: usize, features: usize, by_panel: Vec<u32>, flip: bool) -> Self {
         let panels = features.div_ceil(PANEL);
         assert_eq!(by_panel.len(), panels * samples, "words of all panels");
         let words = samples.div_ceil(32);
@@ -37,7 +49,7 @@ impl BatchCodes {
                 .zip(&mut majority)
                 .zip(differing.par_chunks_mut(PANEL * words))
                 .for_each(|(((panel, ones), majority), differing)| {
-                    *majority = turn_panel(panel, ones, differing);
+                    *majority = turn_panel(panel, ones, differing, flip);
                 });
         }
         Self { samples, features, by_panel, ones, majority, differing }
@@ -89,7 +101,7 @@ impl BatchCodes {
         &self.differing[feature * words..(feature + 1) * words]
     }
 
-    /// Samples in which `feature` differs from what it is in most: at most half of them.
+    /// Samples in which `feature` differs from what it is in most: at most half of them, unless unflipped.
     pub fn minority(&self, feature: usize) -> u32 {
         let ones = self.ones[feature];
         if self.mostly_on(feature) { self.samples as u32 - ones } else { ones }
@@ -102,7 +114,7 @@ impl BatchCodes {
 }
 
 /// Turns the words of one panel into a row of differing bits for each of its features; gives the majority bits.
-fn turn_panel(panel: &[u32], ones: &mut [u32], differing: &mut [u32]) -> u32 {
+fn turn_panel(panel: &[u32], ones: &mut [u32], differing: &mut [u32], flip: bool) -> u32 {
     let words = panel.len().div_ceil(32);
     for (word, samples) in panel.chunks(32).enumerate() {
         let mut block = [0u32; 32];
@@ -115,7 +127,7 @@ fn turn_panel(panel: &[u32], ones: &mut [u32], differing: &mut [u32]) -> u32 {
     }
     let mut majority = 0;
     for (feature, bits) in differing.chunks_exact_mut(words).enumerate() {
-        if 2 * ones[feature] as usize > panel.len() {
+        if flip && 2 * ones[feature] as usize > panel.len() {
             majority |= 1 << feature;
             bits.iter_mut().for_each(|word| *word = !*word);
             if let rest @ 1.. = panel.len() % 32 {

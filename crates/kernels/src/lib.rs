@@ -4,9 +4,19 @@
 //! fixed order, vector lanes run along the output only, and threads split the output, never a sum. Kernels run on
 //! the current rayon pool.
 
+pub mod adam;
 pub mod batch;
+pub mod bits;
+pub mod columns;
+pub mod gather;
 mod isa;
 mod lanes;
+pub mod pairs;
+pub mod product;
+pub mod signs;
+pub mod slope;
+pub mod slots;
+pub mod window;
 
 pub use isa::{ISA_VARIABLE, Isa};
 

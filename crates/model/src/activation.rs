@@ -1,3 +1,4 @@
+use bae_kernels::{Isa, slope};
 use serde::{Deserialize, Serialize};
 
 /// What replaces the derivative of the step function, which is 0 almost everywhere.
@@ -8,7 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum Estimator {
     /// g.
     Identity,
-    /// g · σ′(z / width) · 4, with σ the logistic function: 1 at the threshold, falling off within a few widths.
+    /// g · σ′(z / width) · 4, with σ the logistic function: 1 at the threshold, falling off within a few widths, and 0
+    /// from 8 widths on, where it is below 1.4e-3.
     Sigmoid {
         /// In units of the pre-activation.
         width: f64,
@@ -79,7 +81,8 @@ impl Estimator {
             Estimator::Identity => upstream,
             Estimator::Sigmoid { width } => {
                 let tail = libm::exp(-(z / width).abs());
-                upstream * 4.0 * tail / ((1.0 + tail) * (1.0 + tail))
+                let slope = if z.abs() < SIGMOID_WINDOW * width { 4.0 * tail } else { 0.0 };
+                upstream * slope / ((1.0 + tail) * (1.0 + tail))
             }
             Estimator::Rectangle { width } => upstream * f64::from(u8::from(z.abs() < width)),
             Estimator::ReferenceSigmoid => upstream * (1.0 - upstream),
@@ -87,17 +90,23 @@ impl Estimator {
         }
     }
 
-    /// [`Estimator::backward`] over a row, in f32 and in place.
-    pub fn backward_row(self, upstream: &mut [f32], z: &[f32]) {
+    /// The |z| from which on no gradient passes, if there is one: in units of the pre-activation.
+    pub fn window(self) -> Option<f64> {
+        match self {
+            Estimator::Sigmoid { width } => Some(SIGMOID_WINDOW * width),
+            Estimator::Rectangle { width } => Some(width),
+            _ => None,
+        }
+    }
+
+    /// [`Estimator::backward`] over many, in f32 and in place.
+    pub fn backward_slice(self, isa: Isa, upstream: &mut [f32], z: &[f32]) {
         let pairs = upstream.iter_mut().zip(z);
         match self {
             Estimator::Identity => {}
             Estimator::Sigmoid { width } => {
-                let per_width = (1.0 / width) as f32;
-                for (g, &z) in pairs {
-                    let tail = libm::expf(-(z * per_width).abs());
-                    *g *= 4.0 * tail / ((1.0 + tail) * (1.0 + tail));
-                }
+                let window = (SIGMOID_WINDOW * width) as f32;
+                slope::times_logistic_slope(isa, upstream, z, (1.0 / width) as f32, window);
             }
             Estimator::Rectangle { width } => {
                 let width = width as f32;
@@ -110,6 +119,9 @@ impl Estimator {
         }
     }
 }
+
+/// Widths from the threshold at which the sigmoid estimator ends.
+const SIGMOID_WINDOW: f64 = 8.0;
 
 /// 1 where z mod 2 < 1, the modulus taking the sign of the divisor and rounding as f32 does: a negative z too small
 /// to register gives a modulus of 2, and so 0.
@@ -201,11 +213,12 @@ mod tests {
     #[test]
     fn sigmoid_is_the_slope_of_the_logistic_function() {
         let estimator = Estimator::Sigmoid { width: 0.5 };
-        for z in [-3.0, -0.2, 0.0, 0.7, 40.0] {
-            let slope = 4.0 * logistic(z / 0.5) * (1.0 - logistic(z / 0.5));
+        for z in [-3.0, -0.2, 0.0, 0.7, 4.0, 40.0] {
+            let open = f64::from(u8::from(f64::abs(z) < 4.0));
+            let slope = open * 4.0 * logistic(z / 0.5) * (1.0 - logistic(z / 0.5));
             assert!((estimator.backward(2.0, z) - 2.0 * slope).abs() < 1e-12);
             let mut row = [2.0f32];
-            estimator.backward_row(&mut row, &[z as f32]);
+            estimator.backward_slice(Isa::best(), &mut row, &[z as f32]);
             assert!((f64::from(row[0]) - 2.0 * slope).abs() < 1e-5);
         }
     }
@@ -213,7 +226,7 @@ mod tests {
     #[test]
     fn rectangle_is_open_inside_its_width_only() {
         let mut row = [3.0f32, 3.0, 3.0];
-        Estimator::Rectangle { width: 1.0 }.backward_row(&mut row, &[0.9, 1.0, -1.5]);
+        Estimator::Rectangle { width: 1.0 }.backward_slice(Isa::best(), &mut row, &[0.9, 1.0, -1.5]);
         assert_eq!(row, [3.0, 0.0, 0.0]);
     }
 }

@@ -21,6 +21,26 @@ impl Adam {
     pub fn new(learning_rate: f64) -> Self {
         Self { learning_rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
     }
+
+    /// 1 − beta^step for both betas: the bias corrections of a step, counted from 1.
+    pub(crate) fn corrections(&self, step: u64) -> (f64, f64) {
+        (1.0 - libm::pow(self.beta1, step as f64), 1.0 - libm::pow(self.beta2, step as f64))
+    }
+
+    /// The numbers of a step, counted from 1, in f32.
+    pub(crate) fn numbers(&self, step: u64) -> AdamStep {
+        let (first, second) = self.corrections(step);
+        let root = libm::sqrt(second);
+        AdamStep {
+            beta1: self.beta1 as f32,
+            beta2: self.beta2 as f32,
+            one_minus_beta1: (1.0 - self.beta1) as f32,
+            one_minus_beta2: (1.0 - self.beta2) as f32,
+            step_size: (self.learning_rate * root / first) as f32,
+            epsilon: (self.epsilon * root) as f32,
+            weight_decay: self.weight_decay as f32,
+        }
+    }
 }
 
 /// Running means of the gradient and of its square, and how many steps they have seen.
@@ -40,24 +60,4 @@ impl<T: Copy + Default> Moments<T> {
         Self { first: parameters.zeros_like(), second: parameters.zeros_like(), steps: 0 }
     }
 
-    /// 1 − beta^steps for both betas: the bias corrections of the step that makes `steps` what it is now.
-    pub(crate) fn corrections(&self, adam: &Adam) -> (f64, f64) {
-        (1.0 - libm::pow(adam.beta1, self.steps as f64), 1.0 - libm::pow(adam.beta2, self.steps as f64))
-    }
-
-    /// The numbers of the next step, in f32; counts it.
-    pub(crate) fn advance(&mut self, adam: &Adam) -> AdamStep {
-        self.steps += 1;
-        let (first, second) = self.corrections(adam);
-        AdamStep {
-            beta1: adam.beta1 as f32,
-            beta2: adam.beta2 as f32,
-            one_minus_beta1: (1.0 - adam.beta1) as f32,
-            one_minus_beta2: (1.0 - adam.beta2) as f32,
-            step_size: (adam.learning_rate / first) as f32,
-            second_correction: libm::sqrt(second) as f32,
-            epsilon: adam.epsilon as f32,
-            weight_decay: adam.weight_decay as f32,
-        }
-    }
 }

@@ -70,7 +70,7 @@ proptest! {
         let architecture = Architecture::binary(estimator);
         let want = Reference::new(&start).trace(&architecture, &objective, batch).unwrap();
         prop_assume!(decided(&want.z, estimator));
-        let got = Cpu::new(start, 2).trace(&architecture, &objective, batch).unwrap();
+        let got = Cpu::new(&start, 2).trace(&architecture, &objective, batch).unwrap();
         prop_assert_eq!(&got.h, &want.h);
         near("z", &got.z, &want.z, d_in);
         near("y", &got.y, &want.y, d_sae);
@@ -102,7 +102,7 @@ proptest! {
         let batch = Batch { x: x.view(), target: Target::States(target.view()) };
         let want = Reference::new(&start).trace(&architecture, &objective, batch).unwrap();
         prop_assume!(want.z.iter().all(|z| z.abs() > 1e-4 && (z - 0.2).abs() > 1e-4));
-        let got = Cpu::new(start, 2).trace(&architecture, &objective, batch).unwrap();
+        let got = Cpu::new(&start, 2).trace(&architecture, &objective, batch).unwrap();
         near("h", &got.h, &want.h, d_in);
         near("y", &got.y, &want.y, d_sae + d_in);
         near("W_enc", &got.gradient.w_enc, &want.gradient.w_enc, 4 * (n + d_sae + d_in));
@@ -115,7 +115,7 @@ proptest! {
         let start = parameters(&mut rng, d_in, d_sae, d_in);
         let x = uniform(&mut rng, n, d_in);
         let architecture = Architecture::binary(Estimator::Identity);
-        let (cpu, reference) = (Cpu::new(start.clone(), 2), Reference::new(&start));
+        let (cpu, reference) = (Cpu::new(&start, 2), Reference::new(&start));
         let codes = cpu.encode(&architecture, x.view()).unwrap();
         prop_assert_eq!((codes.rows(), codes.features()), (n, d_sae));
         let want = reference.decode(&architecture, &codes).unwrap().mapv(f64::from);
@@ -133,7 +133,7 @@ fn fifty_steps_have_the_same_bits_on_every_instruction_set_and_any_threads() {
         let run = |isa: Isa, threads: usize| {
             let mut rng = ChaCha8Rng::seed_from_u64(9);
             let start = parameters(&mut rng, d_in, d_sae, d_in);
-            let mut cpu = Cpu::new(start, threads).with_isa(isa);
+            let mut cpu = Cpu::new(&start, threads).with_isa(isa);
             for step in 0..50 {
                 let x = uniform(&mut rng, n, d_in);
                 let objective =
@@ -144,7 +144,7 @@ fn fifty_steps_have_the_same_bits_on_every_instruction_set_and_any_threads() {
                 cpu.step(&architecture, &objective, &Adam::new(1e-2), batch).unwrap();
             }
             let bits: Vec<u32> =
-                cpu.view().flat().iter().flat_map(|v| v.iter().map(|v| v.to_bits())).collect();
+                cpu.parameters().flat().iter().flat_map(|v| v.iter().map(|v| v.to_bits())).collect();
             bits
         };
         let plain = run(Isa::PORTABLE, 1);
@@ -159,7 +159,7 @@ fn fifty_steps_have_the_same_bits_on_every_instruction_set_and_any_threads() {
 #[test]
 fn wrong_widths_and_nan_are_named() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let mut cpu = Cpu::new(parameters(&mut rng, 4, 6, 4), 1);
+    let mut cpu = Cpu::new(&parameters(&mut rng, 4, 6, 4), 1);
     let architecture = Architecture::binary(Estimator::Identity);
     let wide = uniform(&mut rng, 3, 5);
     let error = cpu.encode(&architecture, wide.view()).unwrap_err().to_string();

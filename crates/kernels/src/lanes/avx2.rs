@@ -44,6 +44,13 @@ impl Simd for Avx2 {
         unsafe { _mm256_storeu_ps(to, value) }
     }
     #[inline(always)]
+    fn prefetch(self, values: &[f32]) {
+        for line in values.chunks(16) {
+            // SAFETY: a hint that reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+        }
+    }
+    #[inline(always)]
     fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: by `self`.
         unsafe { _mm256_fmadd_ps(a, b, c) }
@@ -130,6 +137,11 @@ impl Simd for Avx2 {
             _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(a, _mm256_setzero_si256()))) as u32
         }
     }
+    #[inline(always)]
+    fn where_positive(self, a: __m256i, value: __m256i) -> __m256i {
+        // SAFETY: by `self`.
+        unsafe { _mm256_and_si256(_mm256_cmpgt_epi32(a, _mm256_setzero_si256()), value) }
+    }
 
     #[inline(always)]
     fn count(self, sums: __m256i, word: __m256i) -> __m256i {
@@ -155,8 +167,11 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn transpose(self, from: &[f32], stride: usize, to: &mut [f32], to_stride: usize) {
-        let row = |at: usize| self.load(&from[at * stride..]);
-        let rows = [row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7)];
+        // SAFETY: by `self`.
+        let mut rows = [unsafe { _mm256_setzero_ps() }; 8];
+        for (at, row) in rows.iter_mut().enumerate() {
+            *row = self.load(&from[at * stride..]);
+        }
         // SAFETY: by `self`.
         let columns = unsafe { transpose(rows) };
         for (at, column) in columns.into_iter().enumerate() {
@@ -173,23 +188,34 @@ impl Simd for Avx2 {
 unsafe fn transpose(r: [__m256; 8]) -> [__m256; 8] {
     // SAFETY: as the caller vouches.
     unsafe {
-        let pair = |a, b| (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-        let ((a0, a1), (a2, a3)) = (pair(r[0], r[1]), pair(r[2], r[3]));
-        let ((b0, b1), (b2, b3)) = (pair(r[4], r[5]), pair(r[6], r[7]));
-        let quarter = |a, b| (_mm256_shuffle_ps::<0x44>(a, b), _mm256_shuffle_ps::<0xEE>(a, b));
-        let ((c0, c1), (c2, c3)) = (quarter(a0, a2), quarter(a1, a3));
-        let ((d0, d1), (d2, d3)) = (quarter(b0, b2), quarter(b1, b3));
-        let low = |a, b| _mm256_permute2f128_ps::<0x20>(a, b);
-        let high = |a, b| _mm256_permute2f128_ps::<0x31>(a, b);
+        macro_rules! pair {
+            ($a:expr, $b:expr) => {
+                (_mm256_unpacklo_ps($a, $b), _mm256_unpackhi_ps($a, $b))
+            };
+        }
+        macro_rules! quarter {
+            ($a:expr, $b:expr) => {
+                (_mm256_shuffle_ps::<0x44>($a, $b), _mm256_shuffle_ps::<0xEE>($a, $b))
+            };
+        }
+        macro_rules! half {
+            ($which:literal, $a:expr, $b:expr) => {
+                _mm256_permute2f128_ps::<$which>($a, $b)
+            };
+        }
+        let ((a0, a1), (a2, a3)) = (pair!(r[0], r[1]), pair!(r[2], r[3]));
+        let ((b0, b1), (b2, b3)) = (pair!(r[4], r[5]), pair!(r[6], r[7]));
+        let ((c0, c1), (c2, c3)) = (quarter!(a0, a2), quarter!(a1, a3));
+        let ((d0, d1), (d2, d3)) = (quarter!(b0, b2), quarter!(b1, b3));
         [
-            low(c0, d0),
-            low(c1, d1),
-            low(c2, d2),
-            low(c3, d3),
-            high(c0, d0),
-            high(c1, d1),
-            high(c2, d2),
-            high(c3, d3),
+            half!(0x20, c0, d0),
+            half!(0x20, c1, d1),
+            half!(0x20, c2, d2),
+            half!(0x20, c3, d3),
+            half!(0x31, c0, d0),
+            half!(0x31, c1, d1),
+            half!(0x31, c2, d2),
+            half!(0x31, c3, d3),
         ]
     }
 }

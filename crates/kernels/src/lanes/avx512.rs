@@ -46,6 +46,13 @@ macro_rules! avx512 {
                 unsafe { _mm512_storeu_ps(to, value) }
             }
             #[inline(always)]
+            fn prefetch(self, values: &[f32]) {
+                for line in values.chunks(16) {
+                    // SAFETY: a hint that reads nothing.
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+                }
+            }
+            #[inline(always)]
             fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
                 // SAFETY: by `self`.
                 unsafe { _mm512_fmadd_ps(a, b, c) }
@@ -127,6 +134,11 @@ macro_rules! avx512 {
             fn zero_words(self, a: __m512i) -> u32 {
                 // SAFETY: by `self`.
                 unsafe { u32::from(_mm512_testn_epi32_mask(a, a)) }
+            }
+            #[inline(always)]
+            fn where_positive(self, a: __m512i, value: __m512i) -> __m512i {
+                // SAFETY: by `self`.
+                unsafe { _mm512_maskz_mov_epi32(_mm512_cmpgt_epi32_mask(a, _mm512_setzero_si512()), value) }
             }
 
             #[inline(always)]

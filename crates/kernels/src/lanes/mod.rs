@@ -41,6 +41,8 @@ pub(crate) trait Simd: Copy {
     fn load(self, from: &[f32]) -> Self::Floats;
     /// Into the first LANES values of `to`. Panics if there are fewer.
     fn store(self, value: Self::Floats, to: &mut [f32]);
+    /// Asks for values that will be read soon.
+    fn prefetch(self, values: &[f32]);
     /// a·b + c, rounded once.
     fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// a + b.
@@ -74,6 +76,8 @@ pub(crate) trait Simd: Copy {
     fn positive_words(self, a: Self::Words) -> u32;
     /// Bit l set where lane l is 0.
     fn zero_words(self, a: Self::Words) -> u32;
+    /// The lanes of `value` where those of `a`, signed, are above 0; 0 elsewhere.
+    fn where_positive(self, a: Self::Words, value: Self::Words) -> Self::Words;
 
     /// Adds the bits set in `word` to `sums`, which starts from zero and holds partial counts in a form of its own:
     /// at most [`Simd::COUNTS`] words, then [`Simd::counted`].
@@ -148,6 +152,7 @@ mod tests {
                 each(&|a, _| simd.abs_words(a)),
                 mask(&|a| simd.positive_words(a)),
                 mask(&|a| simd.zero_words(a)),
+                each(&|a, b| simd.where_positive(a, b)),
                 each(&|a, b| {
                     let mut sums = simd.splat_words(0);
                     for at in 0..S::COUNTS.min(28) {

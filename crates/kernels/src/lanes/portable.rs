@@ -39,6 +39,8 @@ impl Simd for Portable {
         to[..LANES].copy_from_slice(&value);
     }
     #[inline(always)]
+    fn prefetch(self, _: &[f32]) {}
+    #[inline(always)]
     fn mul_add(self, a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
         std::array::from_fn(|lane| a[lane].mul_add(b[lane], c[lane]))
     }
@@ -102,6 +104,10 @@ impl Simd for Portable {
     #[inline(always)]
     fn zero_words(self, a: [u32; LANES]) -> u32 {
         mask(a, |a| a == 0)
+    }
+    #[inline(always)]
+    fn where_positive(self, a: [u32; LANES], value: [u32; LANES]) -> [u32; LANES] {
+        each(a, value, |a, value| if a as i32 > 0 { value } else { 0 })
     }
 
     #[inline(always)]

@@ -1,43 +1,49 @@
 //! The step on the CPU: f32 products, codes as bits, penalties as integers.
 
+mod output;
 mod real_valued;
+mod stages;
 mod step;
+mod trace;
+mod weights;
+
+pub use stages::Stages;
 
 use crate::{
-    Activation, Adam, Architecture, Backend, Batch, ModelError, Moments, Objective, Parameters, StepStats,
+    Adam, Architecture, Backend, Batch, Estimator, ModelError, Moments, Objective, Parameters, StepStats,
     Trace, reference,
 };
 use bae_codes::BitMatrix;
-use bae_kernels::{Isa, adam, product, rows};
-use ndarray::{Array2, ArrayView2, Axis};
+use bae_kernels::adam::AdamStep;
+use bae_kernels::batch::{BatchCodes, PANEL};
+use bae_kernels::columns::ColumnPanels;
+use bae_kernels::product::PackedRows;
+use bae_kernels::{Isa, adam, gather};
+use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
+use stages::{Part, Shares};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Instant;
+use step::{Backward, Forward};
+use weights::Weights;
 
 /// A model on the CPU. Same parameters and data give the same bits with any number of threads.
 pub struct Cpu {
-    parameters: Arc<Parameters>,
+    weights: Arc<Weights>,
     /// Made by the first step: a model that only encodes needs none.
-    moments: Option<Moments>,
+    moments: Option<StepMoments>,
     threads: Arc<rayon::ThreadPool>,
     isa: Isa,
+    scratch: step::Scratch,
+    stages: Stages,
 }
 
-/// All that forward and backward leave behind; `h` is the codes as values where they are not bits.
-struct Passed {
-    z: Array2<f32>,
-    h: Codes,
-    y: Array2<f32>,
-    grad_y: Array2<f32>,
-    grad_h: Array2<f32>,
-    grad_z: Array2<f32>,
-    gradient: Parameters,
-    stats: StepStats,
-}
-
-enum Codes {
-    Bits(BitMatrix),
-    Values(Array2<f32>),
+/// Adam's moments, in the form of the weights.
+struct StepMoments {
+    first: Weights,
+    second: Weights,
+    steps: u64,
 }
 
 /// Threads that `threads` asks for: itself, or what the machine offers for 0.
@@ -62,18 +68,26 @@ fn pool(threads: usize) -> Arc<rayon::ThreadPool> {
 
 impl Cpu {
     /// A model with these parameters and no steps taken; `threads` 0 takes what the machine offers.
-    pub fn new(parameters: Parameters, threads: usize) -> Self {
-        Self { parameters: Arc::new(parameters), moments: None, threads: pool(threads), isa: Isa::best() }
+    pub fn new(parameters: &Parameters, threads: usize) -> Self {
+        let threads = pool(threads);
+        let weights = threads.install(|| Weights::from(parameters));
+        Self::of(Arc::new(weights), threads, Isa::best())
+    }
+
+    fn of(weights: Arc<Weights>, threads: Arc<rayon::ThreadPool>, isa: Isa) -> Self {
+        let (scratch, stages) = (step::Scratch::default(), Stages::default());
+        Self { weights, moments: None, threads, isa, scratch, stages }
     }
 
     /// The same engine (threads, instruction set) for other parameters.
-    pub fn with_parameters(&self, parameters: impl Into<Arc<Parameters>>) -> Self {
-        Self { parameters: parameters.into(), moments: None, threads: self.threads.clone(), isa: self.isa }
+    pub fn with_parameters(&self, parameters: &Parameters) -> Self {
+        let weights = self.threads.install(|| Weights::from(parameters));
+        Self::of(Arc::new(weights), self.threads.clone(), self.isa)
     }
 
     /// The same parameters, not copied, on so many threads.
     pub fn with_threads(&self, threads: usize) -> Self {
-        Self { parameters: self.parameters.clone(), moments: None, threads: pool(threads), isa: self.isa }
+        Self::of(self.weights.clone(), pool(threads), self.isa)
     }
 
     /// On another instruction set, which changes no bit: for tests.
@@ -81,9 +95,19 @@ impl Cpu {
         Self { isa, ..self }
     }
 
-    /// The parameters, to read.
-    pub fn view(&self) -> &Parameters {
-        &self.parameters
+    /// Width of a hidden state.
+    pub fn d_in(&self) -> usize {
+        self.weights.d_in
+    }
+
+    /// Number of features.
+    pub fn d_sae(&self) -> usize {
+        self.weights.d_sae
+    }
+
+    /// Where the time of all steps taken so far went.
+    pub fn stages(&self) -> Stages {
+        self.stages
     }
 
     /// Runs `work` on this model's threads.
@@ -95,62 +119,108 @@ impl Cpu {
         if expected == got { Ok(()) } else { Err(ModelError::Shape { what, expected, got }) }
     }
 
-    /// z = x W_enc + b_enc.
-    fn pre_activations(&self, x: ArrayView2<f32>) -> Array2<f32> {
-        let mut z = Array2::zeros((x.nrows(), self.parameters.d_sae()));
-        z.axis_iter_mut(Axis(0)).for_each(|mut row| row.assign(&self.parameters.b_enc));
-        product::add_product(self.isa, x, self.parameters.w_enc.view(), z.view_mut());
-        z
-    }
-
-    /// h W_dec + b_dec for bits.
-    fn decode_bits(&self, codes: &BitMatrix) -> Array2<f32> {
-        let mut y = Array2::zeros((codes.rows(), self.parameters.d_out()));
-        y.axis_iter_mut(Axis(0)).for_each(|mut row| row.assign(&self.parameters.b_dec));
-        let columns = y.ncols();
-        let (weights, out) = (self.parameters.w_dec.as_slice(), y.as_slice_mut());
-        let (weights, out) = (weights.expect("row-major"), out.expect("row-major"));
-        rows::add_selected(self.isa, codes.words(), codes.words_per_row(), weights, out, columns);
-        y
-    }
-
-    fn pass(
-        &self,
-        architecture: &Architecture,
+    /// Everything of one step up to the gradient by the outputs. A batch with a value that is no bit is an error, unless
+    /// the objective wants what the published code makes of it.
+    fn forward(
+        &mut self,
+        (architecture, estimator): (&Architecture, Estimator),
         objective: &Objective,
         batch: Batch,
-    ) -> Result<Result<Passed, Poisoned>, ModelError> {
-        self.check_width("the batch", self.parameters.d_in(), batch.x.ncols())?;
-        let passed = self.threads.install(|| match architecture.activation {
-            Activation::Binary(estimator) => step::pass(self, architecture, estimator, objective, batch),
-            _ => Ok(real_valued::pass(self, architecture, objective, batch)),
-        });
-        match passed {
-            Err(Poisoned { row, feature }) if !objective.as_published => {
-                Err(ModelError::NotFinite { row, feature })
-            }
-            other => Ok(other),
+        keep_outputs: bool,
+    ) -> Result<Option<Forward>, ModelError> {
+        let Self { weights, scratch, stages, isa, threads, .. } = self;
+        let run = || {
+            let plan = (architecture, estimator);
+            step::forward(*isa, weights, scratch, stages, plan, objective, batch, keep_outputs)
+        };
+        match threads.install(run) {
+            Ok(forward) => Ok(Some(forward)),
+            Err(_) if objective.as_published => Ok(None),
+            Err(Poisoned { row, feature }) => Err(ModelError::NotFinite { row, feature }),
         }
     }
 
-    /// A batch with a value that is no bit, as the published code has it: the plain loops say what becomes of it.
-    fn poisoned(&self, architecture: &Architecture, objective: &Objective, batch: Batch) -> Trace {
-        reference::trace(&self.parameters.map(f64::from), architecture, objective, batch)
+    /// A batch in the plain f64 loops: codes that are not bits, as published.
+    fn plainly(&self, architecture: &Architecture, objective: &Objective, batch: Batch) -> Trace {
+        reference::trace(&self.parameters().map(f64::from), architecture, objective, batch)
     }
 
-    fn update(&mut self, adam: &Adam, gradient: &Parameters) {
-        let moments = self.moments.get_or_insert_with(|| Moments::new(&self.parameters));
-        let numbers = moments.advance(adam);
-        let Moments { first, second, .. } = moments;
-        let parameters = Arc::make_mut(&mut self.parameters).flat_mut().into_iter().zip(gradient.flat());
+    /// Backward and Adam in one: a panel's weights change as soon as its gradients are made.
+    fn backward_and_update(&mut self, estimator: Estimator, x: &[f32], forward: &Forward, adam: &Adam) {
         let isa = self.isa;
+        let shares = Shares::default();
+        let moments = self.moments.get_or_insert_with(|| StepMoments::new(&self.weights));
+        let numbers = moments.advance(adam);
+        let StepMoments { first, second, .. } = moments;
+        let weights = Arc::make_mut(&mut self.weights);
+        let (threads, scratch) = (&self.threads, &self.scratch);
+        let prepare = || threads.install(|| Backward::new(isa, estimator, x, forward, scratch));
+        let backward = stages::timed(&mut self.stages.covariance, prepare);
+        let (d_sae, encoder_panel, decoder_panel) =
+            (weights.d_sae, weights.encoder_panel(), weights.decoder_panel());
+        let group = group(d_sae.div_ceil(PANEL), self.threads.current_num_threads());
+        let update = |weights: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32]| {
+            adam::update(isa, numbers, weights, first, second, gradient);
+        };
+        let began = Instant::now();
         self.threads.install(|| {
-            for (((parameters, gradient), first), second) in
-                parameters.zip(first.flat_mut()).zip(second.flat_mut())
-            {
-                adam::step(isa, numbers, parameters, first, second, gradient);
-            }
+            let groups = weights.panels_mut(group).zip(first.panels_mut(group)).zip(second.panels_mut(group));
+            groups.enumerate().with_max_len(1).for_each(|(at, ((weights, first), second))| {
+                backward.scratch.panels.with(|gradients| {
+                    let mut clock = shares.clock();
+                    let encoders = weights.encoder.chunks_mut(encoder_panel);
+                    let encoders = encoders.zip(first.encoder.chunks_mut(encoder_panel));
+                    let encoders = encoders.zip(second.encoder.chunks_mut(encoder_panel));
+                    let biases = weights.b_enc.chunks_mut(PANEL).zip(first.b_enc.chunks_mut(PANEL));
+                    let biases = biases.zip(second.b_enc.chunks_mut(PANEL));
+                    let panels = encoders.zip(biases).zip(weights.decoder.chunks(decoder_panel)).enumerate();
+                    for (panel, ((encoder, bias), decoder)) in panels {
+                        backward.panel(at * group + panel, decoder, gradients, &mut clock);
+                        let ((weights, first), second) = encoder;
+                        update(weights, first, second, &gradients.encoder);
+                        let ((weights, first), second) = bias;
+                        update(weights, first, second, &gradients.b_enc);
+                        clock.book(Part::Adam);
+                    }
+                    let start = at * group * PANEL;
+                    backward.decoder(start..d_sae.min(start + group * PANEL), gradients, &mut clock);
+                    update(weights.decoder, first.decoder, second.decoder, &gradients.decoder);
+                    clock.book(Part::Adam);
+                });
+            });
+            adam::update(isa, numbers, &mut weights.b_dec, &mut first.b_dec, &mut second.b_dec, &forward.b_dec);
         });
+        self.stages.add_backward(began.elapsed().as_secs_f64(), &shares);
+    }
+
+    /// Adam with gradients from elsewhere.
+    fn update(&mut self, adam: &Adam, gradient: &Parameters) {
+        let isa = self.isa;
+        let gradient = Weights::from(gradient);
+        let moments = self.moments.get_or_insert_with(|| StepMoments::new(&self.weights));
+        let numbers = moments.advance(adam);
+        let StepMoments { first, second, .. } = moments;
+        let weights = Arc::make_mut(&mut self.weights);
+        let parts = weights.flat_mut().into_iter().zip(gradient.flat());
+        for (((weights, gradient), first), second) in parts.zip(first.flat_mut()).zip(second.flat_mut()) {
+            adam::update(isa, numbers, weights, first, second, gradient);
+        }
+    }
+}
+
+/// Panels to a task: as many as share the errors in the cache, fewer where threads would be left without work.
+fn group(panels: usize, threads: usize) -> usize {
+    (panels / (8 * threads)).clamp(1, 8)
+}
+
+impl StepMoments {
+    fn new(weights: &Weights) -> Self {
+        Self { first: weights.zeros_like(), second: weights.zeros_like(), steps: 0 }
+    }
+
+    fn advance(&mut self, adam: &Adam) -> AdamStep {
+        self.steps += 1;
+        adam.numbers(self.steps)
     }
 }
 
@@ -158,18 +228,6 @@ impl Cpu {
 struct Poisoned {
     row: usize,
     feature: usize,
-}
-
-/// The first pre-activation that is NaN (or infinite, where `or_infinite`).
-fn find_poison(z: &Array2<f32>, or_infinite: bool) -> Result<(), Poisoned> {
-    let bad = |z: &f32| if or_infinite { !z.is_finite() } else { z.is_nan() };
-    let columns = z.ncols().max(1);
-    let found =
-        z.as_slice().expect("row-major").par_chunks(columns).position_first(|row| row.iter().any(bad));
-    match found {
-        None => Ok(()),
-        Some(row) => Err(Poisoned { row, feature: z.row(row).iter().position(bad).unwrap_or(0) }),
-    }
 }
 
 impl Backend for Cpu {
@@ -180,15 +238,20 @@ impl Backend for Cpu {
         adam: &Adam,
         batch: Batch,
     ) -> Result<StepStats, ModelError> {
-        let (gradient, stats) = match self.pass(architecture, objective, batch)? {
-            Ok(passed) => (passed.gradient, passed.stats),
-            Err(_) => {
-                let trace = self.poisoned(architecture, objective, batch);
-                (trace.gradient.map(|g| g as f32), trace.stats)
-            }
+        self.check_width("the batch", self.weights.d_in, batch.x.ncols())?;
+        let Some(estimator) = architecture.estimator() else {
+            let passed = real_valued::pass(self, architecture, objective, batch);
+            self.update(adam, &passed.gradient);
+            return Ok(passed.stats);
         };
-        self.update(adam, &gradient);
-        Ok(stats)
+        let Some(forward) = self.forward((architecture, estimator), objective, batch, false)? else {
+            let trace = self.plainly(architecture, objective, batch);
+            self.update(adam, &trace.gradient.map(|g| g as f32));
+            return Ok(trace.stats);
+        };
+        let x = batch.x.as_standard_layout();
+        self.backward_and_update(estimator, x.as_slice().expect("row-major"), &forward, adam);
+        Ok(forward.stats)
     }
 
     fn trace(
@@ -197,50 +260,54 @@ impl Backend for Cpu {
         objective: &Objective,
         batch: Batch,
     ) -> Result<Trace, ModelError> {
-        let passed = match self.pass(architecture, objective, batch)? {
-            Ok(passed) => passed,
-            Err(_) => return Ok(self.poisoned(architecture, objective, batch)),
+        self.check_width("the batch", self.weights.d_in, batch.x.ncols())?;
+        let Some(estimator) = architecture.estimator() else {
+            return Ok(real_valued::pass(self, architecture, objective, batch).into());
         };
-        let wide = |values: &Array2<f32>| values.mapv(f64::from);
-        Ok(Trace {
-            z: wide(&passed.z),
-            h: match &passed.h {
-                Codes::Values(values) => wide(values),
-                Codes::Bits(bits) => {
-                    Array2::from_shape_fn((bits.rows(), bits.features()), |(row, feature)| {
-                        f64::from(u8::from(bits.get(row, feature)))
-                    })
-                }
-            },
-            y: wide(&passed.y),
-            grad_y: wide(&passed.grad_y),
-            grad_h: wide(&passed.grad_h),
-            grad_z: wide(&passed.grad_z),
-            gradient: passed.gradient.map(f64::from),
-            stats: passed.stats,
-        })
+        let Some(forward) = self.forward((architecture, estimator), objective, batch, true)? else {
+            return Ok(self.plainly(architecture, objective, batch));
+        };
+        let x = batch.x.as_standard_layout();
+        let x = x.as_slice().expect("row-major");
+        Ok(self.threads.install(|| {
+            let backward = Backward::new(self.isa, estimator, x, &forward, &self.scratch);
+            trace::look_into(&self.weights, &backward)
+        }))
     }
 
     fn encode(&self, architecture: &Architecture, x: ArrayView2<f32>) -> Result<BitMatrix, ModelError> {
-        self.check_width("hidden states", self.parameters.d_in(), x.ncols())?;
-        let estimator = architecture.estimator().unwrap_or(crate::Estimator::Identity);
-        self.threads
-            .install(|| step::encode(&self.pre_activations(x), estimator))
-            .map_err(|Poisoned { row, feature }| ModelError::NotFinite { row, feature })
+        self.check_width("hidden states", self.weights.d_in, x.ncols())?;
+        let estimator = architecture.estimator().unwrap_or(Estimator::Identity);
+        let words = self.threads.install(|| {
+            let mut rows = PackedRows::default();
+            rows.pack(self.isa, x);
+            step::encode(self.isa, &self.weights, &rows, &self.scratch.panels, estimator)
+        });
+        let words = words.map_err(|Poisoned { row, feature }| ModelError::NotFinite { row, feature })?;
+        Ok(BitMatrix::from_panels(x.nrows(), self.weights.d_sae, &words))
     }
 
     fn decode(&self, architecture: &Architecture, codes: &BitMatrix) -> Result<Array2<f32>, ModelError> {
-        self.check_width("a code", self.parameters.d_sae(), codes.features())?;
-        let mut y = self.threads.install(|| self.decode_bits(codes));
-        step::apply_output(architecture.output, &mut y);
+        self.check_width("a code", self.weights.d_sae, codes.features())?;
+        let mut y = self.threads.install(|| {
+            // no majority: a row's reconstruction must not depend on the rows beside it
+            let codes = BatchCodes::unflipped(codes.rows(), codes.features(), codes.to_panels());
+            let mut y = ColumnPanels::default();
+            gather::decode(self.isa, &codes, self.weights.decoder(), &self.weights.b_dec, &mut y);
+            y.to_rows()
+        });
+        output::apply(architecture.output, &mut y);
         Ok(y)
     }
 
     fn parameters(&self) -> Parameters {
-        (*self.parameters).clone()
+        self.threads.install(|| Parameters::from(&*self.weights))
     }
 
     fn moments(&self) -> Moments {
-        self.moments.clone().unwrap_or_else(|| Moments::new(&self.parameters))
+        let Some(StepMoments { first, second, steps }) = &self.moments else {
+            return Moments::new(&self.parameters());
+        };
+        Moments { first: Parameters::from(first), second: Parameters::from(second), steps: *steps }
     }
 }

@@ -141,7 +141,7 @@ impl Backend for Reference {
     ) -> Result<StepStats, ModelError> {
         let trace = self.trace(architecture, objective, batch)?;
         self.moments.steps += 1;
-        let corrections = self.moments.corrections(adam);
+        let corrections = adam.corrections(self.moments.steps);
         let Moments { first, second, .. } = &mut self.moments;
         let gradient = trace.gradient.flat();
         let all = self.parameters.flat_mut().into_iter().zip(first.flat_mut()).zip(second.flat_mut());

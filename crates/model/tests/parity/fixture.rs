@@ -107,7 +107,7 @@ impl Case {
     pub fn backends(&self) -> Vec<(&'static str, Box<dyn Backend>)> {
         vec![
             ("reference", Box::new(Reference::new(&self.parameters()))),
-            ("cpu", Box::new(Cpu::new(self.parameters(), 2))),
+            ("cpu", Box::new(Cpu::new(&self.parameters(), 2))),
         ]
     }
 
