@@ -15,7 +15,7 @@ export type {
   ValidationEvent,
   ValidationFigures,
 } from './events.js'
-export { type Description, inspect } from './inspect.js'
+export { type CpuInfo, cpu, type Description, inspect } from './inspect.js'
 export type { CallOptions, RowsOptions, RowsProgress } from './job.js'
 export {
   BinaryAutoencoder,

@@ -18,7 +18,7 @@ export interface RowsProgress {
 
 /** Options of the calls that go through rows of hidden states or codes. */
 export interface RowsOptions extends CallOptions {
-  /** CPU threads, at most 1024; by default all there are. The result does not depend on it. */
+  /** CPU threads, at most 1024; by default one for each physical core. The result does not depend on it. */
   threads?: number | undefined
   /** Called now and then while the call runs. What it throws is ignored. */
   onProgress?: ((progress: RowsProgress) => void) | undefined
@@ -130,7 +130,7 @@ function started(start: (on: On) => Job, on: On): Job {
   }
 }
 
-/** @internal The number of threads as the addon takes it: 0 means all there are. */
+/** @internal The number of threads as the addon takes it: 0 means one for each physical core. */
 export function threadsOf(threads: number | undefined): number {
   if (threads === undefined) return 0
   if (positiveInteger('threads', threads) <= MOST_THREADS) return threads

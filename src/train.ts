@@ -49,7 +49,7 @@ export interface TrainSettings {
   seed?: number | undefined
   /** Where to train. Default `auto`. */
   device?: 'auto' | 'cpu' | 'gpu' | undefined
-  /** CPU threads, at most 1024; by default all there are. The result does not depend on it. */
+  /** CPU threads, at most 1024; by default one for each physical core. The result does not depend on it. */
   threads?: number | undefined
   /** Folder to save the model to; a cancelled run leaves its best model so far there. */
   out?: string | undefined

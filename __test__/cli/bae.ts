@@ -18,8 +18,12 @@ export interface Started {
 }
 
 /** Starts the command and leaves it running. */
-export function start(args: string[], cwd?: string): Started {
-  const child = spawn(process.execPath, [MAIN, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] })
+export function start(args: string[], cwd?: string, env?: NodeJS.ProcessEnv): Started {
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    cwd,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   let [stdout, stderr] = ['', '']
   let heard = () => {}
   child.stdout.setEncoding('utf8').on('data', text => {
@@ -45,4 +49,5 @@ export function start(args: string[], cwd?: string): Started {
 }
 
 /** Runs the command to its end. */
-export const bae = (args: string[], cwd?: string): Promise<Ended> => start(args, cwd).ended
+export const bae = (args: string[], cwd?: string, env?: NodeJS.ProcessEnv): Promise<Ended> =>
+  start(args, cwd, env).ended

@@ -11,7 +11,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { BinaryAutoencoder, BinaryCodes } from '../../src/index.js'
+import { BinaryAutoencoder, BinaryCodes, cpu } from '../../src/index.js'
 import { folder, REAL, readSafetensors, rows, writeNpy, writeRows } from '../data.js'
 import { bae, MAIN, start } from './bae.js'
 
@@ -316,6 +316,51 @@ describe('inspect', () => {
   })
 })
 
+describe('inspect --cpu', () => {
+  test('--json is what the library says', async () => {
+    const document = await json(['inspect', '--cpu'])
+    expect(document).toEqual(cpu())
+    expect(document).toEqual({
+      arch: expect.stringMatching(/^\w+$/),
+      simd: expect.any(String),
+      available: expect.arrayContaining(['portable', document.simd]),
+      cores: { logical: expect.any(Number), physical: expect.any(Number) },
+      threads: Math.min(document.cores.logical, document.cores.physical),
+    })
+    expect(document.threads).toBeGreaterThan(0)
+  })
+
+  test('in words', async () => {
+    const { status, stdout } = await bae(['inspect', '--cpu'], undefined, { BAE_SIMD: '' })
+    expect(status).toBe(0)
+    expect(stdout).toMatch(/^ {2}instruction sets +portable/m)
+    expect(stdout).toMatch(/^ {2}BAE_SIMD +not set/m)
+    expect(stdout).toMatch(/^ {2}threads +\d+ unless/m)
+  })
+
+  test('BAE_SIMD picks the instruction set', async () => {
+    const { stdout } = await bae(['inspect', '--cpu'], undefined, { BAE_SIMD: 'portable' })
+    expect(stdout).toMatch(/^ {2}in use +portable$/m)
+    expect(stdout).toMatch(/^ {2}BAE_SIMD +portable$/m)
+  })
+})
+
+test.each([
+  ['inspect', ['--cpu']],
+  ['train', ['DATA', '--out', 'never written']],
+  ['encode', ['MODEL', 'DATA', '--out', 'never written']],
+  ['entropy', ['MODEL', 'DATA']],
+  ['evaluate', ['MODEL', 'DATA']],
+])('%s refuses a BAE_SIMD that this CPU does not have', async (command, args) => {
+  const dir = folder()
+  const given = args.map(each => (each === 'DATA' ? data : each === 'MODEL' ? model : each))
+  const { status, stdout, stderr } = await bae([command, ...given, '--json'], dir, { BAE_SIMD: 'sse9' })
+  expect(stderr).toMatch(/^bae: BAE_SIMD is sse9: this CPU has portable[^\n]*\n$/)
+  expect(JSON.parse(stdout)).toEqual({ error: { code: 'INVALID_ARGUMENT', message: stderr.slice(5, -1) } })
+  expect(status).toBe(1)
+  expect(readdirSync(dir)).toEqual([])
+})
+
 describe('wrong usage: status 2, one line, and a document with --json', () => {
   const out = ['--out', 'never written']
   test.each<[string, string[], RegExp]>([
@@ -326,6 +371,8 @@ describe('wrong usage: status 2, one line, and a document with --json', () => {
     ['no out for codes', ['encode', 'm', 'x'], /--out <file>.* not specified/],
     ['no data for a model', ['evaluate', 'm'], /missing required argument 'data'/],
     ['too many paths', ['inspect', 'a', 'b'], /too many arguments/],
+    ['nothing to inspect', ['inspect'], /a path or --cpu is needed/],
+    ['a path and the CPU', ['inspect', 'a', '--cpu'], /a path and --cpu contradict/],
     [
       'epochs and steps',
       ['train', 'x', ...out, '--epochs', '1', '--steps', '1'],

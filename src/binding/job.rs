@@ -4,6 +4,7 @@ use crate::codes::Codes;
 use crate::error::{Failure, guard};
 use crate::model::{Loaded, Model};
 use bae_codes::BitMatrix;
+use bae_kernels::Isa;
 use napi::bindgen_prelude::*;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode as Mode};
 use napi_derive::napi;
@@ -118,11 +119,17 @@ impl Job {
     }
 }
 
-/// Runs `work` on a thread of its own.
+/// The instruction set that the kernels use, unless `BAE_SIMD` names one that this CPU lacks.
+pub fn instruction_set() -> std::result::Result<Isa, Failure> {
+    Isa::chosen().map_err(|message| Failure { code: "INVALID_ARGUMENT", message })
+}
+
+/// Runs `work` on a thread of its own. Refuses where `BAE_SIMD` names nothing: the work itself takes what it finds.
 pub fn start(
     events: Events,
     work: impl FnOnce(&Context) -> std::result::Result<End, Failure> + Send + 'static,
 ) -> Result<Job, &'static str> {
+    instruction_set()?;
     let cancel = Arc::new(AtomicBool::new(false));
     let output = Arc::new(Mutex::new(Output::default()));
     let context = Context { cancel: cancel.clone(), output: output.clone(), events: Arc::new(events) };

@@ -38,7 +38,7 @@ function within(value: number, { above, atLeast, below, atMost }: Range): number
 export const threads = () =>
   new Option(
     '--threads <n>',
-    'CPU threads; the result does not depend on it (default: all there are)',
+    'CPU threads; the result does not depend on it (default: one for each physical core)',
   ).argParser(integer({ above: 0, atMost: 1024 }))
 
 export const overwrite = (what: string) => new Option('--overwrite', `replace ${what} that is there already`)

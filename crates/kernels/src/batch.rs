@@ -172,7 +172,7 @@ crate::isa::per_isa! {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::Isa;
+    use crate::{Isa, cases, up_to};
     use proptest::prelude::*;
 
     /// Codes of `samples` × `features` with a density that differs from feature to feature, some constant.
@@ -196,9 +196,9 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::cases(256))]
+        #![proptest_config(cases(256))]
         #[test]
-        fn bits_turn_and_the_majority_is_flipped(samples in 0usize..100, features in 0usize..100, seed: u64) {
+        fn bits_turn_and_the_majority_is_flipped(samples in 0..up_to(100), features in 0..up_to(100), seed: u64) {
             let (batch, plain) = codes(samples, features, seed);
             for j in 0..features {
                 let ones = plain.iter().filter(|row| row[j]).count();

@@ -218,6 +218,7 @@ mod tests {
     use crate::batch::tests::codes;
     use crate::product;
     use ndarray::Array2;
+    use crate::{cases, up_to};
     use proptest::prelude::*;
 
     fn values(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
@@ -268,6 +269,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow")]
     fn equals_the_dense_chain_at_block_edges() {
         for size in [1, 15, 16, 17, 31, 33, 64, 65] {
             check(size, 40, 33, 5);
@@ -280,9 +282,9 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
+        #![proptest_config(cases(40))]
         #[test]
-        fn equals_the_dense_chain(samples in 1usize..90, features in 1usize..330, columns in 1usize..140, seed: u64) {
+        fn equals_the_dense_chain(samples in 1..up_to(90), features in 1..up_to(330), columns in 1..up_to(140), seed: u64) {
             check(samples, features, columns, seed);
         }
     }

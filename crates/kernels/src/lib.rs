@@ -26,8 +26,14 @@ pub use isa::{ISA_VARIABLE, Isa};
 fn cases(count: u32) -> proptest::test_runner::Config {
     let mut config = proptest::test_runner::Config::with_cases(count);
     if cfg!(miri) {
-        config.cases = config.cases.min(4);
+        config.cases = config.cases.min(2);
         config.failure_persistence = None;
     }
     config
+}
+
+/// The end of a range of sizes in a property test: lower under Miri, still above one panel.
+#[cfg(test)]
+fn up_to(size: usize) -> usize {
+    if cfg!(miri) { size.min(36) } else { size }
 }

@@ -405,6 +405,7 @@ fn wide_tile(varying: &Varying, row: usize, column: usize, counts: &Counts) -> T
 pub(crate) mod tests {
     use super::*;
     use crate::batch::tests::codes;
+    use crate::{cases, up_to};
     use proptest::prelude::*;
 
     /// D_ij of the differing bits, by counting.
@@ -438,6 +439,7 @@ pub(crate) mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow")]
     fn the_sum_is_that_of_plain_integers_at_every_edge() {
         for samples in [0, 1, 2, 15, 16, 17, 31, 33, 64, 100, 1000] {
             for features in [0, 1, 7, 32, 33, 65, 150] {
@@ -447,6 +449,7 @@ pub(crate) mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow")]
     fn more_samples_than_fit_32_bits_are_counted_exactly() {
         sums_are_plain(NARROW, 9, 1);
         sums_are_plain(NARROW + 1, 40, 2);
@@ -455,6 +458,7 @@ pub(crate) mod tests {
 
     /// Two features that agree in all of 200 000 samples, half of them on: D = n² / 4, beyond 32 bits.
     #[test]
+    #[cfg_attr(miri, ignore = "too slow")]
     fn the_greatest_covariance_fits() {
         for samples in [NARROW, 200_000] {
             let words = (0..samples).map(|sample| if sample % 2 == 0 { u32::MAX } else { 0 });
@@ -468,9 +472,9 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
+        #![proptest_config(cases(40))]
         #[test]
-        fn the_sum_is_that_of_plain_integers(samples in 0usize..300, features in 0usize..150, seed: u64) {
+        fn the_sum_is_that_of_plain_integers(samples in 0..up_to(300), features in 0..up_to(150), seed: u64) {
             sums_are_plain(samples, features, seed);
         }
     }

@@ -256,6 +256,7 @@ pub fn add_product(isa: Isa, a: ArrayView2<f32>, b: ArrayView2<f32>, mut c: Arra
 mod tests {
     use super::*;
     use ndarray::Array2;
+    use crate::{cases, up_to};
     use proptest::prelude::*;
 
     fn values(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
@@ -296,6 +297,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow")]
     fn equals_the_scalar_chain_at_block_edges() {
         for size in [1, 15, 16, 17, 31, 33, 64] {
             check(size, 17, 33, 5);
@@ -309,14 +311,14 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
+        #![proptest_config(cases(40))]
         #[test]
-        fn equals_the_scalar_chain(m in 0usize..60, k in 0usize..90, n in 0usize..90, seed: u64) {
+        fn equals_the_scalar_chain(m in 0..up_to(60), k in 0..up_to(90), n in 0..up_to(90), seed: u64) {
             check(m, k, n, seed);
         }
 
         #[test]
-        fn rows_turn_into_a_panel(count in 0usize..33, width in 0usize..70, seed: u64) {
+        fn rows_turn_into_a_panel(count in 0..up_to(33), width in 0..up_to(70), seed: u64) {
             let rows = values(count, width, seed);
             for isa in Isa::available() {
                 let mut panel = vec![7f32; width * PANEL];

@@ -454,6 +454,7 @@ mod tests {
     use crate::batch::tests::codes;
     use crate::pairs::{covariance, tests::plain_d};
     use crate::slots::Slots;
+    use crate::{cases, up_to};
     use proptest::prelude::*;
 
     fn counts_are_plain(samples: usize, features: usize, seed: u64) {
@@ -497,6 +498,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow")]
     fn signed_counts_are_those_of_plain_integers_at_every_edge() {
         for samples in [0, 1, 2, 15, 16, 17, 31, 33, 64, 100, 1000] {
             for features in [0, 1, 7, 32, 33, 65, 150] {
@@ -506,16 +508,19 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow")]
     fn signed_counts_need_more_than_one_row_of_tiles() {
         counts_are_plain(70, 1100, 5);
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow")]
     fn more_samples_than_fit_32_bits_have_the_same_signs() {
         counts_are_plain((1 << 14) + 5, 20, 4);
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow")]
     fn threads_do_not_show() {
         let (batch, _) = codes(130, 700, 9);
         for isa in Isa::available() {
@@ -538,9 +543,9 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
+        #![proptest_config(cases(24))]
         #[test]
-        fn signed_counts_are_those_of_plain_integers(samples in 0usize..200, features in 0usize..150, seed: u64) {
+        fn signed_counts_are_those_of_plain_integers(samples in 0..up_to(200), features in 0..up_to(150), seed: u64) {
             counts_are_plain(samples, features, seed);
         }
     }

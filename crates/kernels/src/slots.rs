@@ -149,11 +149,13 @@ pub(crate) fn transpose_lanes<const ROWS: usize>(block: &mut [Lanes; ROWS]) {
 mod tests {
     use super::*;
     use crate::batch::{tests::codes, transpose_block};
+    use crate::{cases, up_to};
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(cases(256))]
         #[test]
-        fn every_feature_that_varies_has_a_slot_and_its_bits(samples in 0usize..70, features in 0usize..150, seed: u64) {
+        fn every_feature_that_varies_has_a_slot_and_its_bits(samples in 0..up_to(70), features in 0..up_to(150), seed: u64) {
             let (batch, _) = codes(samples, features, seed);
             let slots = Slots::new(&batch);
             let bits = slots.differing(&batch);

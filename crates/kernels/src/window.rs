@@ -153,6 +153,7 @@ per_isa! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{cases, up_to};
     use proptest::prelude::*;
 
     fn values(length: usize, seed: u64) -> Vec<f32> {
@@ -202,6 +203,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too slow")]
     fn only_open_entries_at_odd_shapes() {
         for size in [1, 15, 16, 17, 31, 33, 64] {
             check(size, 32, 33, 5);
@@ -212,9 +214,9 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
+        #![proptest_config(cases(40))]
         #[test]
-        fn only_open_entries(samples in 0usize..90, features in 1usize..33, width in 1usize..140, seed: u64) {
+        fn only_open_entries(samples in 0..up_to(90), features in 1..up_to(33), width in 1..up_to(140), seed: u64) {
             check(samples, features, width, seed);
         }
     }

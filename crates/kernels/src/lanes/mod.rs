@@ -111,7 +111,6 @@ pub(crate) trait Simd: Copy {
 
 #[cfg(test)]
 mod tests {
-    use super::Simd;
     use crate::Isa;
 
     crate::isa::per_isa! {

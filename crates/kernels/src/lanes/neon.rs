@@ -52,6 +52,10 @@ impl Simd for Neon {
         unsafe { vst1q_f32(to, value) }
     }
     #[inline(always)]
+    fn prefetch(self, _: &[f32]) {
+        // stable Rust has no such instruction for arm64
+    }
+    #[inline(always)]
     fn mul_add(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
         // SAFETY: by `self`.
         unsafe { vfmaq_f32(c, a, b) }
@@ -133,6 +137,11 @@ impl Simd for Neon {
     fn zero_words(self, a: uint32x4_t) -> u32 {
         // SAFETY: by `self`.
         self.mask(unsafe { vceqzq_u32(a) })
+    }
+    #[inline(always)]
+    fn where_positive(self, a: uint32x4_t, value: uint32x4_t) -> uint32x4_t {
+        // SAFETY: by `self`.
+        unsafe { vandq_u32(vcgtzq_s32(vreinterpretq_s32_u32(a)), value) }
     }
 
     #[inline(always)]

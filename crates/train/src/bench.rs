@@ -1,0 +1,331 @@
+use crate::options::{EstimatorName, positive};
+use crate::{MAX_THREADS, TrainError};
+use bae_kernels::{Isa, product};
+use bae_model::cpu::{Stages, thread_count};
+use bae_model::{
+    Adam, Architecture, Backend, Batch, Cpu, Objective, Parameters, Precision, TENSORS, Target, Trace,
+};
+use ndarray::{Array2, ArrayView1, Axis};
+use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus as Rng};
+use rand_distr::{Distribution, StandardNormal};
+use rayon::prelude::*;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// What a training step is timed on: random hidden states, and a random model whose codes have a given density.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct BenchOptions {
+    /// Width of a hidden state.
+    pub d_in: usize,
+    /// Features.
+    pub d_sae: usize,
+    /// Rows a step.
+    pub batch_size: usize,
+    /// Share of bits that are on, above 0 and below 1.
+    pub density: f64,
+    /// Share of features that are ever on. The others are as far from it as a fitted model's are.
+    pub live: f64,
+    /// Steps to time.
+    pub steps: usize,
+    /// Steps before that.
+    pub warm_up: usize,
+    /// Threads; 0 for the physical cores.
+    pub threads: usize,
+    /// Seed of hidden states and model.
+    pub seed: u64,
+    /// The gradient estimator.
+    pub estimator: EstimatorName,
+    /// Width of the sigmoid or rectangle estimator, where pre-activations have variance 1.
+    pub gradient_width: Option<f64>,
+    /// Precision of the products.
+    pub precision: Precision,
+    /// Weight of Σ_j H(p_j).
+    pub entropy_weight: f64,
+    /// Weight of Σ_{i≠j} |Cov_ij|.
+    pub covariance_weight: f64,
+    /// Adam's learning rate.
+    pub learning_rate: f64,
+    /// Rows to encode after the steps, also timed.
+    pub encode_rows: usize,
+    /// File to write hidden states, model, and the gradients of the first step to: for others to do the same step.
+    pub fixture: Option<PathBuf>,
+}
+
+impl Default for BenchOptions {
+    fn default() -> Self {
+        Self {
+            d_in: 576,
+            d_sae: 2304,
+            batch_size: 512,
+            density: 0.1,
+            live: 1.0,
+            steps: 10,
+            warm_up: 2,
+            threads: 0,
+            seed: 0,
+            estimator: EstimatorName::ReferenceSigmoid,
+            gradient_width: None,
+            precision: Precision::F32,
+            entropy_weight: 1e-4,
+            covariance_weight: 1e-6,
+            learning_rate: 1e-5,
+            encode_rows: 0,
+            fixture: None,
+        }
+    }
+}
+
+/// How long steps took.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BenchReport {
+    /// `cpu`.
+    pub device: &'static str,
+    /// Instruction set of the kernels.
+    pub simd: &'static str,
+    /// Threads of the engine.
+    pub threads: usize,
+    /// Width of a hidden state.
+    pub d_in: usize,
+    /// Features.
+    pub d_sae: usize,
+    /// Rows a step.
+    pub batch_size: usize,
+    /// Share of bits that are on before the first step.
+    pub density: f64,
+    /// Share of features that are on in some rows but not in all.
+    pub live: f64,
+    /// Share of entries through which the estimator lets gradients.
+    pub open: f64,
+    /// Each timed step, in seconds.
+    pub seconds: Vec<f64>,
+    /// The mean step by stages, in seconds.
+    pub stages: Stages,
+    /// Encoding, if asked for.
+    pub encode: Option<EncodeTime>,
+}
+
+/// How long encoding took.
+#[derive(Clone, Debug, Serialize)]
+pub struct EncodeTime {
+    /// Rows.
+    pub rows: usize,
+    /// For all of them, in seconds.
+    pub seconds: f64,
+}
+
+/// Rows that are encoded at a time.
+const ENCODED_AT_ONCE: usize = 2048;
+
+/// Times training steps on this machine. `progress` gets the steps done; `cancel` is looked at before each.
+///
+/// # Errors
+/// [`TrainError::Option`], [`TrainError::Memory`] before anything starts, [`TrainError::Cancelled`], or that the fixture
+/// cannot be written.
+pub fn bench(
+    options: &BenchOptions,
+    cancel: &AtomicBool,
+    progress: &mut dyn FnMut(usize),
+) -> Result<BenchReport, TrainError> {
+    let architecture = options.check()?;
+    let objective = Objective {
+        entropy_weight: options.entropy_weight,
+        covariance_weight: options.covariance_weight,
+        ..Objective::default()
+    };
+    let threads = Cpu::new(&Parameters::zeros(0, 0, 0), options.threads);
+    let Drawn { x, parameters, density, live, open } = threads.install(|| draw(options, architecture));
+    let mut cpu = threads.with_parameters(&parameters).with_precision(options.precision);
+    let batch = Batch { x: x.view(), target: Target::Input };
+    if let Some(path) = &options.fixture {
+        let trace = cpu.trace(&architecture, &objective, batch)?;
+        write_fixture(path, options, &x, &parameters, &trace)?;
+    }
+    drop(parameters);
+    let adam = Adam::new(options.learning_rate);
+    let mut seconds = vec![];
+    let mut before = cpu.stages();
+    for step in 0..options.warm_up + options.steps {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(TrainError::Cancelled);
+        }
+        let began = Instant::now();
+        cpu.step(&architecture, &objective, &adam, batch)?;
+        seconds.push(began.elapsed().as_secs_f64());
+        if step + 1 == options.warm_up {
+            seconds.clear();
+            before = cpu.stages();
+        }
+        progress(step + 1);
+    }
+    let stages = (cpu.stages() - before) / options.steps as f64;
+    let encode = (options.encode_rows > 0).then(|| time_encoding(&cpu, &architecture, &x, options.encode_rows));
+    Ok(BenchReport {
+        device: "cpu",
+        simd: Isa::best().name(),
+        threads: thread_count(options.threads),
+        d_in: options.d_in,
+        d_sae: options.d_sae,
+        batch_size: options.batch_size,
+        density,
+        live,
+        open,
+        seconds,
+        stages,
+        encode: encode.transpose()?,
+    })
+}
+
+impl BenchOptions {
+    fn check(&self) -> Result<Architecture, TrainError> {
+        let refuse = |message: String| Err(TrainError::Option(message));
+        for (name, value) in
+            [("dIn", self.d_in), ("dSae", self.d_sae), ("batchSize", self.batch_size), ("steps", self.steps)]
+        {
+            if value == 0 {
+                return refuse(format!("{name} is 0: it must be at least 1"));
+            }
+        }
+        if !(self.density > 0.0 && self.density < 1.0) {
+            return refuse(format!("density is {}: it must be above 0 and below 1", self.density));
+        }
+        if !(self.live >= self.density && self.live <= 1.0) {
+            return refuse(format!("live is {}: it must be at least the density and at most 1", self.live));
+        }
+        if self.threads > MAX_THREADS {
+            return refuse(format!("threads is {}: it must be at most {MAX_THREADS}", self.threads));
+        }
+        positive("learningRate", self.learning_rate)?;
+        let bytes = crate::options::step_bytes(self.d_in, self.d_sae, self.batch_size, 4);
+        crate::options::ask_memory(bytes, || {
+            format!("a step of {} features on {} values in batches of {}", self.d_sae, self.d_in, self.batch_size)
+        })?;
+        Ok(Architecture::binary(self.estimator.of_width(self.gradient_width)?))
+    }
+}
+
+/// Hidden states, a model, and what its codes are like.
+struct Drawn {
+    x: Array2<f32>,
+    parameters: Parameters,
+    density: f64,
+    live: f64,
+    open: f64,
+}
+
+/// Normal hidden states and weights, so that pre-activations have variance 1 before their biases, which give each
+/// feature its density: live ones spread evenly between half and one and a half times the mean.
+fn draw(options: &BenchOptions, architecture: Architecture) -> Drawn {
+    let BenchOptions { d_in, d_sae, batch_size, density, live, seed, .. } = *options;
+    let x = normal(batch_size, d_in, 1.0, seed);
+    let mut parameters = Parameters::zeros(d_in, d_sae, d_in);
+    parameters.w_enc = normal(d_in, d_sae, 1.0 / (d_in as f32).sqrt(), seed ^ 1);
+    parameters.w_dec = normal(d_sae, d_in, 1.0 / (d_sae as f32).sqrt(), seed ^ 2);
+    let mut z = Array2::zeros((batch_size, d_sae));
+    product::add_product(Isa::best(), x.view(), parameters.w_enc.view(), z.view_mut());
+    let mut rng = Rng::seed_from_u64(seed ^ 3);
+    let shares: Vec<f64> = (0..d_sae)
+        .map(|_| {
+            let spread = rng.random_range(0.5..1.5);
+            if rng.random::<f64>() < live { (density / live * spread).min(0.5_f64.max(density)) } else { 0.0 }
+        })
+        .collect();
+    let thresholds: Vec<f32> = z
+        .axis_iter(Axis(1))
+        .into_par_iter()
+        .zip(&shares)
+        .map(|(z, &share)| threshold(z, share))
+        .collect();
+    parameters.b_enc.iter_mut().zip(&thresholds).for_each(|(bias, threshold)| *bias = -threshold);
+    let window = architecture.estimator().and_then(|estimator| estimator.window()).unwrap_or(f64::INFINITY);
+    let (mut on, mut live, mut open) = (0usize, 0usize, 0usize);
+    for (z, threshold) in z.axis_iter(Axis(1)).zip(&thresholds) {
+        let ones = z.iter().filter(|z| *z > threshold).count();
+        on += ones;
+        live += usize::from(ones > 0 && ones < batch_size);
+        open += z.iter().filter(|z| f64::from((*z - threshold).abs()) < window).count();
+    }
+    let all = (batch_size * d_sae) as f64;
+    Drawn { x, parameters, density: on as f64 / all, live: live as f64 / d_sae as f64, open: open as f64 / all }
+}
+
+/// Half-way between the values that so large a share lies above and the next one; a unit above all for none.
+fn threshold(z: ArrayView1<f32>, share: f64) -> f32 {
+    let mut sorted = z.to_vec();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    let above = (share * sorted.len() as f64).round() as usize;
+    match (above, sorted.get(above)) {
+        (0, _) => sorted[0] + 1.0,
+        (_, None) => sorted[above - 1] - 1.0,
+        (_, Some(next)) => 0.5 * (sorted[above - 1] + next),
+    }
+}
+
+fn normal(rows: usize, columns: usize, scale: f32, seed: u64) -> Array2<f32> {
+    let mut values = Array2::zeros((rows, columns));
+    let chunks = values.as_slice_mut().expect("row-major").par_chunks_mut(1 << 16).enumerate();
+    chunks.for_each(|(chunk, values)| {
+        let mut rng = Rng::seed_from_u64(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ chunk as u64);
+        values.iter_mut().for_each(|value| {
+            let normal: f32 = StandardNormal.sample(&mut rng);
+            *value = scale * normal;
+        });
+    });
+    values
+}
+
+fn time_encoding(
+    cpu: &Cpu,
+    architecture: &Architecture,
+    x: &Array2<f32>,
+    rows: usize,
+) -> Result<EncodeTime, TrainError> {
+    let at_once = ENCODED_AT_ONCE.min(rows);
+    let chunk = Array2::from_shape_fn((at_once, x.ncols()), |(row, column)| x[[row % x.nrows(), column]]);
+    let began = Instant::now();
+    for start in (0..rows).step_by(at_once) {
+        let here = at_once.min(rows - start);
+        cpu.encode(architecture, chunk.slice(ndarray::s![..here, ..]))?;
+    }
+    Ok(EncodeTime { rows, seconds: began.elapsed().as_secs_f64() })
+}
+
+fn write_fixture(
+    path: &Path,
+    options: &BenchOptions,
+    x: &Array2<f32>,
+    parameters: &Parameters,
+    trace: &Trace,
+) -> Result<(), TrainError> {
+    let gradient = trace.gradient.map(|g| g as f32);
+    let bytes = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
+    let (d_in, d_sae) = (options.d_in, options.d_sae);
+    let shapes = [vec![d_in, d_sae], vec![d_sae], vec![d_sae, d_in], vec![d_in]];
+    let mut tensors = vec![("x".to_owned(), vec![x.nrows(), d_in], bytes(x.as_slice().expect("row-major")))];
+    for (at, name) in TENSORS.into_iter().enumerate() {
+        tensors.push((name.to_owned(), shapes[at].clone(), bytes(parameters.flat()[at])));
+        tensors.push((format!("grad.{name}"), shapes[at].clone(), bytes(gradient.flat()[at])));
+    }
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("four bytes a value"))
+    });
+    let stats = trace.stats;
+    let metadata = HashMap::from([
+        ("loss".to_owned(), stats.loss.to_string()),
+        ("mse".to_owned(), stats.mse.to_string()),
+        ("entropyBits".to_owned(), stats.entropy_bits.to_string()),
+        ("covariance".to_owned(), stats.covariance.to_string()),
+        ("estimator".to_owned(), serde_json::to_string(&options.estimator).expect("a name")),
+        ("entropyWeight".to_owned(), options.entropy_weight.to_string()),
+        ("covarianceWeight".to_owned(), options.covariance_weight.to_string()),
+        ("learningRate".to_owned(), options.learning_rate.to_string()),
+        ("density".to_owned(), options.density.to_string()),
+    ]);
+    let written = safetensors::serialize_to_file(views, Some(metadata), path);
+    written.map_err(|error| TrainError::Option(format!("fixture {}: {error}", path.display())))
+}
