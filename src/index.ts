@@ -1,4 +1,5 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+export { type BenchOptions, type BenchReport, type BenchSettings, bench, type StepStages } from './bench.js'
 export {
   BinaryCodes,
   type EntropyReport,

@@ -1,4 +1,4 @@
-import { abortError, BaeError, describe } from './errors.js'
+import { abortError } from './errors.js'
 import {
   type CancelledEvent,
   defined,
@@ -8,9 +8,10 @@ import {
   type ValidationEvent,
   type ValidationFigures,
 } from './events.js'
-import { type CallOptions, checked, onAbort, runJob, taken, tell, threadsOf } from './job.js'
+import { type CallOptions, checked, onAbort, runJob, taken, tell } from './job.js'
 import { type BinaryAutoencoder, wrapModel } from './model.js'
 import native from './native.js'
+import { type Kinds, settingsJson } from './settings.js'
 import { type StatesInput, type StatesOptions, withStates } from './states.js'
 
 /** How a model is trained. Names not listed here are refused. What is left out is decided by the preset. */
@@ -51,6 +52,8 @@ export interface TrainSettings {
   device?: 'auto' | 'cpu' | 'gpu' | undefined
   /** CPU threads, at most 1024; by default one for each physical core. The result does not depend on it. */
   threads?: number | undefined
+  /** Precision of the products in a step. `bf16` rounds their factors to bfloat16; everything else stays f32. Default `f32`. */
+  precision?: 'f32' | 'bf16' | undefined
   /** Folder to save the model to; a cancelled run leaves its best model so far there. */
   out?: string | undefined
   /** Replace a model that `out` already holds. Default false. */
@@ -183,7 +186,7 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
     { dIn, onEvent, ...settings }: Omit<TrainOptions, 'signal'>,
   ): Promise<TrainOutcome> {
     const { signal } = this.#cancel
-    const json = settingsJson(settings)
+    const json = settingsJson(settings, SETTINGS)
     const say = (event: TrainEvent) => {
       this.#log.add(event)
       tell(onEvent, event)
@@ -212,11 +215,8 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
   }
 }
 
-/** What each setting is: a type, or the words to choose from. Ranges and contradictions are the addon's to judge. */
-const SETTINGS: Record<
-  keyof TrainSettings,
-  'finite number' | 'whole number' | 'string' | 'boolean' | string[]
-> = {
+/** What each setting is; ranges and contradictions are the addon's to judge. */
+const SETTINGS: Kinds<TrainSettings> = {
   preset: ['default', 'reference'],
   expansion: 'finite number',
   dSae: 'whole number',
@@ -235,32 +235,7 @@ const SETTINGS: Record<
   seed: 'whole number',
   device: ['auto', 'cpu', 'gpu'],
   threads: 'whole number',
+  precision: ['f32', 'bf16'],
   out: 'string',
   overwrite: 'boolean',
-}
-
-/** The settings as the addon takes them. */
-function settingsJson(settings: TrainSettings): string {
-  for (const [name, value] of Object.entries(settings)) {
-    if (value === undefined) continue
-    if (!Object.hasOwn(SETTINGS, name)) {
-      const known = Object.keys(SETTINGS).join(', ')
-      throw new BaeError('INVALID_ARGUMENT', `there is no setting ${name}; there are ${known}`)
-    }
-    const expected = SETTINGS[name as keyof TrainSettings]
-    if (fits(value, expected)) continue
-    const what = Array.isArray(expected) ? `one of ${expected.join(', ')}` : `a ${expected}`
-    const shown =
-      typeof value === 'number' ? value : typeof value === 'string' ? JSON.stringify(value) : describe(value)
-    throw new BaeError('INVALID_ARGUMENT', `${name} must be ${what}, not ${shown}`)
-  }
-  threadsOf(settings.threads)
-  return JSON.stringify(settings)
-}
-
-function fits(value: unknown, expected: (typeof SETTINGS)[keyof TrainSettings]): boolean {
-  if (Array.isArray(expected)) return expected.some(each => each === value)
-  if (expected === 'finite number') return Number.isFinite(value)
-  if (expected === 'whole number') return Number.isSafeInteger(value) && (value as number) >= 0
-  return typeof value === expected
 }

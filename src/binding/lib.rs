@@ -1,5 +1,6 @@
 //! The Rust side of the Node binding: converts, guards, delegates. Nothing is computed here.
 
+mod bench;
 mod codes;
 mod error;
 mod inspect;

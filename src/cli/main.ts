@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import process from 'node:process'
 import { Command, CommanderError } from 'commander'
+import { bench } from './bench.js'
 import { encode } from './encode.js'
 import { entropy } from './entropy.js'
 import { evaluate } from './evaluate.js'
@@ -59,7 +60,7 @@ function program(signal: AbortSignal): Command {
         given.progress.stop()
       }
     }
-  for (const command of [train, encode, entropy, evaluate, inspect]) withOutput(command(program, run))
+  for (const command of [train, encode, entropy, evaluate, inspect, bench]) withOutput(command(program, run))
   return program
 }
 

@@ -77,6 +77,10 @@ const SETTINGS = [
     'whole number that decides everything random: same seed, same bits (default: 0)',
   ).argParser(integer({ atLeast: 0 })),
   new Option('--device <name>', 'where to train (default: auto)').choices(['auto', 'cpu', 'gpu']),
+  new Option(
+    '--precision <p>',
+    'precision of the products in a step; bf16 is faster where the CPU has it (default: f32)',
+  ).choices(['f32', 'bf16']),
   threads(),
 ]
 

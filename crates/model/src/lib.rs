@@ -11,11 +11,13 @@ pub mod cpu;
 pub mod initial;
 mod objective;
 mod parameters;
+mod precision;
 pub mod reference;
 
 pub use activation::{Activation, Estimator, OutputActivation};
 pub use adam::{Adam, Moments};
 pub use backend::{Backend, ModelError, Trace};
 pub use cpu::Cpu;
+pub use precision::Precision;
 pub use objective::{Architecture, Batch, Objective, StepStats, Target};
 pub use parameters::{Normalisation, Parameters, TENSORS};

@@ -6,7 +6,8 @@ use bae_model::{
     Adam, Architecture, Backend, Batch, Cpu, Objective, Parameters, Precision, TENSORS, Target, Trace,
 };
 use ndarray::{Array2, ArrayView1, Axis};
-use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus as Rng};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng as Rng;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};

@@ -1,5 +1,6 @@
 //! Training: options, schedules, the loop over epochs, events, validation, cancellation.
 
+mod bench;
 mod error;
 mod evaluate;
 mod event;
@@ -7,6 +8,7 @@ mod options;
 mod run;
 mod schedule;
 
+pub use bench::{BenchOptions, BenchReport, EncodeTime, bench};
 pub use error::TrainError;
 pub use evaluate::{Codes, Evaluation, encode_chunks, evaluate};
 pub use event::{Event, Validation};

@@ -2,7 +2,7 @@ use crate::TrainError;
 use crate::schedule::LearningRate;
 use bae_data::Dataset;
 use bae_model::initial::{self, Quantiser, Typical};
-use bae_model::{Adam, Architecture, Estimator, Normalisation, Objective, Parameters};
+use bae_model::{Adam, Architecture, Estimator, Normalisation, Objective, Parameters, Precision};
 use ndarray::Array2;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -49,8 +49,10 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Where to compute.
     pub device: Device,
-    /// Threads; 0 for what the machine offers.
+    /// Threads; 0 for the physical cores.
     pub threads: usize,
+    /// Precision of the training steps' products.
+    pub precision: Precision,
     /// Folder to save the model in.
     pub out: Option<PathBuf>,
     /// Whether `out` may replace what is there.
@@ -78,6 +80,7 @@ impl Default for TrainOptions {
             seed: 0,
             device: Device::Auto,
             threads: 0,
+            precision: Precision::F32,
             out: None,
             overwrite: false,
         }
@@ -109,6 +112,25 @@ pub enum EstimatorName {
     ReferenceSigmoid,
     /// [`Estimator::Squarewave`].
     Squarewave,
+}
+
+impl EstimatorName {
+    /// The estimator of this width, in units of the pre-activation.
+    pub(crate) fn of_width(self, width: Option<f64>) -> Result<Estimator, TrainError> {
+        let given = width.is_some();
+        let width = positive("gradientWidth", width.unwrap_or(DEFAULT_WIDTH))?;
+        Ok(match self {
+            EstimatorName::Sigmoid => Estimator::Sigmoid { width },
+            EstimatorName::Rectangle => Estimator::Rectangle { width },
+            _ if given => {
+                let message = "gradientWidth belongs to the estimators sigmoid and rectangle";
+                return Err(TrainError::Option(message.into()));
+            }
+            EstimatorName::Identity => Estimator::Identity,
+            EstimatorName::ReferenceSigmoid => Estimator::ReferenceSigmoid,
+            EstimatorName::Squarewave => Estimator::Squarewave,
+        })
+    }
 }
 
 /// What is done to hidden states before they are learnt; folded into the saved weights.
@@ -166,6 +188,8 @@ pub struct Plan {
     pub validation_fraction: f64,
     /// Whether rows are shuffled.
     pub shuffle: bool,
+    /// Precision of the training steps' products.
+    pub precision: Precision,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -199,17 +223,7 @@ impl TrainOptions {
         } else {
             EstimatorName::Sigmoid
         });
-        let width = positive("gradientWidth", self.gradient_width.unwrap_or(DEFAULT_WIDTH))?;
-        let estimator = match name {
-            EstimatorName::Sigmoid => Estimator::Sigmoid { width },
-            EstimatorName::Rectangle => Estimator::Rectangle { width },
-            _ if self.gradient_width.is_some() => {
-                return refuse("gradientWidth belongs to the estimators sigmoid and rectangle".into());
-            }
-            EstimatorName::Identity => Estimator::Identity,
-            EstimatorName::ReferenceSigmoid => Estimator::ReferenceSigmoid,
-            EstimatorName::Squarewave => Estimator::Squarewave,
-        };
+        let estimator = name.of_width(self.gradient_width)?;
         let batch_size = at_least_one("batchSize", self.batch_size)?;
         if self.threads > MAX_THREADS {
             return refuse(format!("threads is {}: it must be at most {MAX_THREADS}", self.threads));
@@ -239,6 +253,7 @@ impl TrainOptions {
             normalize: self.normalize.unwrap_or(if reference { Normalize::None } else { Normalize::Default }),
             validation_fraction: self.validation_fraction,
             shuffle: self.shuffle,
+            precision: self.precision,
             seed: self.seed,
         })
     }
@@ -250,7 +265,7 @@ pub const MAX_THREADS: usize = 1024;
 /// Width of the sigmoid estimator in the default recipe.
 const DEFAULT_WIDTH: f64 = 0.25;
 
-fn positive(name: &str, value: f64) -> Result<f64, TrainError> {
+pub(crate) fn positive(name: &str, value: f64) -> Result<f64, TrainError> {
     if value > 0.0 && value.is_finite() {
         return Ok(value);
     }
@@ -311,22 +326,12 @@ impl Plan {
     /// # Errors
     /// [`TrainError::Memory`] with the bytes.
     pub(crate) fn check_memory(&self, d_in: usize, training_rows: usize) -> Result<(), TrainError> {
-        // parameters, gradient and two moments, the model kept as the best and one being measured
-        let parameters = 6 * 2 * d_in.saturating_mul(self.d_sae);
-        // pre-activations, two gradients and the counts of a batch; the rows and their reconstruction
-        let batch = self.batch_size.min(training_rows).saturating_mul(4 * self.d_sae + 5 * d_in);
-        // signs of all pairs, one bit each
-        let pairs = self.d_sae.saturating_mul(self.d_sae) / 16;
+        let batch = self.batch_size.min(training_rows);
+        // parameters and two moments, the model kept as the best, one being measured and its folded copy
+        let step = step_bytes(d_in, self.d_sae, batch, 6);
         let sample = 3 * SAMPLE_VALUES.min(training_rows.saturating_mul(d_in));
-        let bytes = 4usize.saturating_mul(parameters.saturating_add(batch).saturating_add(pairs + sample));
-        Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
-            TrainError::Memory(format!(
-                "training {} features on {d_in} values in batches of {} takes about {:.1} GiB, which this system does \
-                 not give; lower dSae or batchSize",
-                self.d_sae,
-                self.batch_size.min(training_rows),
-                bytes as f64 / f64::from(1 << 30)
-            ))
+        ask_memory(step.saturating_add(4 * sample), || {
+            format!("training {} features on {d_in} values in batches of {batch}", self.d_sae)
         })
     }
 
@@ -360,6 +365,28 @@ impl Plan {
         let (parameters, step) = quantiser.draw(rng, cancel)?;
         Ok(Start { normalisation, parameters, noise: (NOISE * step) as f32 })
     }
+}
+
+/// Bytes that steps take, with so many times the model's own size for parameters, moments and copies (the formula of
+/// docs/performance.md, without the threads' own memory).
+pub(crate) fn step_bytes(d_in: usize, d_sae: usize, batch: usize, models: usize) -> usize {
+    let model = 2 * d_in.saturating_mul(d_sae);
+    // pre-activations; the rows packed twice, outputs and errors
+    let batch = batch.saturating_mul(d_sae.saturating_add(5 * d_in));
+    // signs of all pairs, a bit each, and the tables of the sparse way
+    let pairs = d_sae.saturating_mul(d_sae) / 16;
+    4usize.saturating_mul(models.saturating_mul(model).saturating_add(batch).saturating_add(pairs))
+}
+
+/// Asks the system for so many bytes at once, and gives them back.
+pub(crate) fn ask_memory(bytes: usize, what: impl FnOnce() -> String) -> Result<(), TrainError> {
+    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
+        TrainError::Memory(format!(
+            "{} takes about {:.1} GiB, which this system does not give; lower dSae or batchSize",
+            what(),
+            bytes as f64 / f64::from(1 << 30)
+        ))
+    })
 }
 
 /// What training starts from.

@@ -238,7 +238,7 @@ impl<'a> Run<'a> {
         let threads = Cpu::new(&Parameters::zeros(0, 0, 0), options.threads);
         let begin = || plan.begin(data, &training, &mut rng, cancel);
         let Start { normalisation, parameters, noise } = threads.install(begin)?;
-        let engine = threads.with_parameters(&parameters);
+        let engine = threads.with_parameters(&parameters).with_precision(plan.precision);
         Ok(Self {
             data,
             plan,

@@ -10,8 +10,8 @@ mod weights;
 pub use stages::Stages;
 
 use crate::{
-    Adam, Architecture, Backend, Batch, Estimator, ModelError, Moments, Objective, Parameters, StepStats,
-    Trace, reference,
+    Adam, Architecture, Backend, Batch, Estimator, ModelError, Moments, Objective, Parameters, Precision,
+    StepStats, Trace, reference,
 };
 use bae_codes::BitMatrix;
 use bae_kernels::adam::AdamStep;
@@ -35,6 +35,7 @@ pub struct Cpu {
     moments: Option<StepMoments>,
     threads: Arc<rayon::ThreadPool>,
     isa: Isa,
+    precision: Precision,
     scratch: step::Scratch,
     stages: Stages,
 }
@@ -46,9 +47,11 @@ struct StepMoments {
     steps: u64,
 }
 
-/// Threads that `threads` asks for: itself, or what the machine offers for 0.
+/// Threads that `threads` asks for: itself, or for 0 one for each physical core that this process may use: a second
+/// thread on a core has no multipliers of its own.
 pub fn thread_count(threads: usize) -> usize {
-    if threads > 0 { threads } else { std::thread::available_parallelism().map_or(1, |n| n.get()) }
+    let offered = || std::thread::available_parallelism().map_or(1, |n| n.get());
+    if threads > 0 { threads } else { offered().min(num_cpus::get_physical()).max(1) }
 }
 
 /// The pool of so many threads, shared by all models of the process that use as many and gone with the last of them.
@@ -76,7 +79,7 @@ impl Cpu {
 
     fn of(weights: Arc<Weights>, threads: Arc<rayon::ThreadPool>, isa: Isa) -> Self {
         let (scratch, stages) = (step::Scratch::default(), Stages::default());
-        Self { weights, moments: None, threads, isa, scratch, stages }
+        Self { weights, moments: None, threads, isa, precision: Precision::F32, scratch, stages }
     }
 
     /// The same engine (threads, instruction set) for other parameters.
@@ -93,6 +96,11 @@ impl Cpu {
     /// On another instruction set, which changes no bit: for tests.
     pub fn with_isa(self, isa: Isa) -> Self {
         Self { isa, ..self }
+    }
+
+    /// Steps with products of this precision; encoding and decoding stay f32.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// Width of a hidden state.

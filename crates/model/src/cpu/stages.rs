@@ -36,6 +36,40 @@ pub struct Stages {
     pub adam: f64,
 }
 
+impl Stages {
+    /// All stages, in the order of a step.
+    fn each(self, other: Self, f: impl Fn(f64, f64) -> f64) -> Self {
+        Self {
+            pack: f(self.pack, other.pack),
+            encode: f(self.encode, other.encode),
+            turn: f(self.turn, other.turn),
+            decode: f(self.decode, other.decode),
+            errors: f(self.errors, other.errors),
+            covariance: f(self.covariance, other.covariance),
+            grad_h: f(self.grad_h, other.grad_h),
+            penalties: f(self.penalties, other.penalties),
+            estimator: f(self.estimator, other.estimator),
+            grad_encoder: f(self.grad_encoder, other.grad_encoder),
+            grad_decoder: f(self.grad_decoder, other.grad_decoder),
+            adam: f(self.adam, other.adam),
+        }
+    }
+}
+
+impl std::ops::Sub for Stages {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        self.each(other, |a, b| a - b)
+    }
+}
+
+impl std::ops::Div<f64> for Stages {
+    type Output = Self;
+    fn div(self, by: f64) -> Self {
+        self.each(self, |a, _| a / by)
+    }
+}
+
 /// Parts of the backward pass, in the order of their slots in [`Shares`].
 #[derive(Clone, Copy)]
 pub(super) enum Part {

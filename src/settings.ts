@@ -1,0 +1,37 @@
+import { BaeError, describe } from './errors.js'
+import { threadsOf } from './job.js'
+
+/** @internal What a setting is: a type, or the words to choose from. */
+export type Kind = 'finite number' | 'whole number' | 'string' | 'boolean' | string[]
+
+/** @internal What each setting of a call is. */
+export type Kinds<T> = Record<keyof T, Kind>
+
+/** @internal Settings as the addon takes them, once each is what it must be. */
+export function settingsJson<T extends { threads?: number | undefined }>(
+  settings: T,
+  kinds: Kinds<T>,
+): string {
+  for (const [name, value] of Object.entries(settings)) {
+    if (value === undefined) continue
+    if (!Object.hasOwn(kinds, name)) {
+      const known = Object.keys(kinds).join(', ')
+      throw new BaeError('INVALID_ARGUMENT', `there is no setting ${name}; there are ${known}`)
+    }
+    const expected = kinds[name as keyof T]
+    if (fits(value, expected)) continue
+    const what = Array.isArray(expected) ? `one of ${expected.join(', ')}` : `a ${expected}`
+    const shown =
+      typeof value === 'number' ? value : typeof value === 'string' ? JSON.stringify(value) : describe(value)
+    throw new BaeError('INVALID_ARGUMENT', `${name} must be ${what}, not ${shown}`)
+  }
+  threadsOf(settings.threads)
+  return JSON.stringify(settings)
+}
+
+function fits(value: unknown, expected: Kind): boolean {
+  if (Array.isArray(expected)) return expected.some(each => each === value)
+  if (expected === 'finite number') return Number.isFinite(value)
+  if (expected === 'whole number') return Number.isSafeInteger(value) && (value as number) >= 0
+  return typeof value === expected
+}
