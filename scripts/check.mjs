@@ -53,7 +53,7 @@ const component = name =>
 const debian = (name, program) => tool(name, `apt-get install ${name}`, program, '--version')
 /** The standard library for another target. */
 const target = name => ({
-  name: `the Rust target ${name}`,
+  name: `Rust target ${name}`,
   install: `rustup target add ${name}`,
   there() {
     const { stdout } = spawnSync('rustc', ['--print', 'target-libdir', '--target', name], {
