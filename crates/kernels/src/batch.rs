@@ -184,8 +184,7 @@ pub(crate) mod tests {
                 .wrapping_mul(0xBF58_476D_1CE4_E5B9);
             (mixed >> 40) % 8 < [0, 1, 8, 5, 7, 2, 1][feature % 7]
         };
-        let plain: Vec<Vec<bool>> =
-            (0..samples).map(|k| (0..features).map(|j| on(k, j)).collect()).collect();
+        let plain: Vec<Vec<bool>> = (0..samples).map(|k| (0..features).map(|j| on(k, j)).collect()).collect();
         let mut by_panel = vec![0u32; features.div_ceil(PANEL) * samples];
         for (k, row) in plain.iter().enumerate() {
             for (j, &on) in row.iter().enumerate() {

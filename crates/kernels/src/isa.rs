@@ -59,7 +59,8 @@ impl Isa {
             return Ok(*all.last().expect("portable is always there"));
         };
         // a CPU without vector popcount still has avx512
-        let found = all.iter().rev().find(|isa| isa.name() == wanted || isa.name() == format!("{wanted}-base"));
+        let found =
+            all.iter().rev().find(|isa| isa.name() == wanted || isa.name() == format!("{wanted}-base"));
         found.copied().ok_or_else(|| {
             let names: Vec<_> = all.iter().map(|isa| isa.name()).collect();
             format!("{ISA_VARIABLE} is {wanted}: this CPU has {}", names.join(", "))
@@ -87,11 +88,8 @@ fn vectorised() -> Vec<Isa> {
     use std::arch::is_x86_feature_detected as has;
     let avx2 = has!("avx2") && has!("fma") && has!("popcnt") && has!("bmi1") && has!("bmi2");
     let base = avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
-    let found = [
-        (avx2, Kind::Avx2),
-        (base, Kind::Avx512Base),
-        (base && has!("avx512vpopcntdq"), Kind::Avx512),
-    ];
+    let found =
+        [(avx2, Kind::Avx2), (base, Kind::Avx512Base), (base && has!("avx512vpopcntdq"), Kind::Avx512)];
     found.into_iter().filter(|(there, _)| *there).map(|(_, kind)| Isa(kind)).collect()
 }
 

@@ -13,6 +13,7 @@ mod isa;
 mod lanes;
 pub mod pairs;
 pub mod product;
+pub mod pulls;
 pub mod signs;
 pub mod slope;
 pub mod slots;

@@ -4,11 +4,11 @@
 //! therefore depend on nothing but the data. Rows of a are packed once; b comes in panels of 32 columns, which is how
 //! the encoder is stored and how gradients are made.
 
+use crate::Isa;
 use crate::batch::PANEL;
 use crate::columns::ColumnPanels;
 use crate::isa::per_isa;
 use crate::lanes::Simd;
-use crate::Isa;
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -255,8 +255,8 @@ pub fn add_product(isa: Isa, a: ArrayView2<f32>, b: ArrayView2<f32>, mut c: Arra
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::Array2;
     use crate::{cases, up_to};
+    use ndarray::Array2;
     use proptest::prelude::*;
 
     fn values(rows: usize, columns: usize, seed: u64) -> Array2<f32> {

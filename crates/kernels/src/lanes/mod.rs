@@ -230,7 +230,11 @@ mod tests {
             for isa in Isa::available() {
                 let name = isa.name();
                 same(&floats(isa, &a, &b, &c), &floats(Isa::PORTABLE, &a, &b, &c), name);
-                assert_eq!(words(isa, &integers, &others), words(Isa::PORTABLE, &integers, &others), "{name}");
+                assert_eq!(
+                    words(isa, &integers, &others),
+                    words(Isa::PORTABLE, &integers, &others),
+                    "{name}"
+                );
                 assert_eq!(turned_words(isa, &others), turned_words(Isa::PORTABLE, &others), "{name}");
                 assert_eq!(transposed(isa, &turned), transposed(Isa::PORTABLE, &turned), "{name}");
             }

@@ -10,6 +10,7 @@ use bae_kernels::batch::{BatchCodes, PANEL, pack_panel};
 use bae_kernels::columns::ColumnPanels;
 use bae_kernels::pairs::{self, Covariance};
 use bae_kernels::product::{self, PackedRows};
+use bae_kernels::pulls::{self, Pulls};
 use bae_kernels::signs::SignedCounts;
 use bae_kernels::window::{self, Open};
 use bae_kernels::{Isa, gather};
@@ -361,36 +362,28 @@ impl<'a> Backward<'a> {
             grad_h.fill(f32::NAN);
             return;
         }
-        let entropy: &[f32; PANEL] = entropy[at * PANEL..].first_chunk().expect("a panel");
-        let (rows, _) = grad_h.as_chunks_mut::<PANEL>();
-        let Some((scale, covariance, signs)) = &self.signs else {
-            for row in rows {
-                row.iter_mut().zip(entropy).for_each(|(g, pull)| *g += pull);
-            }
-            return;
+        let entropy = entropy[at * PANEL..].first_chunk().expect("a panel");
+        let mut pulls = Pulls {
+            samples: codes.samples(),
+            entropy,
+            scale: [0.0; PANEL],
+            sums: [0.0; PANEL],
+            feature: &[],
+            counts: &[],
         };
-        let n = codes.samples();
-        let slots = covariance.lanes_of(at);
-        let sums = signs.of_panel(self.isa, at, counts);
-        // the pull of a feature that is constant is the entropy's alone; flipped features pull the other way
-        let mut pulls = [None; PANEL];
-        for (slot, &feature) in slots.iter().enumerate().filter(|(_, feature)| **feature != u32::MAX) {
-            let sign = if codes.mostly_on(feature as usize) { -1.0 } else { 1.0 };
-            pulls[feature as usize % PANEL] = Some((slot, sign * scale, sums[slot] as f64));
-        }
-        for (column, (pull, &entropy)) in pulls.iter().zip(entropy).enumerate() {
-            match *pull {
-                None => rows.iter_mut().for_each(|row| row[column] += entropy),
-                Some((slot, scale, sum)) => {
-                    let counts = &counts[slot / 16 * n..][..n];
-                    for (row, counts) in rows.iter_mut().zip(counts) {
-                        // integers until the last multiplication: exact in f64
-                        let centred = n as f64 * f64::from(counts[slot % 16]) - sum;
-                        row[column] += entropy + (scale * centred) as f32;
-                    }
-                }
+        let mut features = [0; PANEL];
+        if let Some((scale, covariance, signs)) = &self.signs {
+            let sums = signs.of_panel(self.isa, at, counts);
+            let slots = covariance.lanes_of(at);
+            for ((slot, &feature), place) in slots.iter().enumerate().zip(&mut features) {
+                *place = feature.wrapping_sub((at * PANEL) as u32);
+                let Some(scale_of) = pulls.scale.get_mut(*place as usize) else { continue };
+                // features that are flipped pull the other way
+                *scale_of = if codes.mostly_on(feature as usize) { -scale } else { *scale };
+                pulls.sums[*place as usize] = sums[slot] as f64;
             }
+            (pulls.feature, pulls.counts) = (&features[..slots.len()], counts);
         }
+        pulls::add_pulls(self.isa, &pulls, grad_h);
     }
 }
-
