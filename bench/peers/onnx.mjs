@@ -1,7 +1,6 @@
 // The step in ONNX Runtime for Node, as the graph that `onnx_graph.py` writes; parameters and moments go in and come out.
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,9 +8,7 @@ import ort from 'onnxruntime-node'
 import { PARAMETERS } from './fixture.mjs'
 import { python } from './list.mjs'
 import { BETA1, BETA2 } from './penalties.mjs'
-import { serve } from './serve.mjs'
-
-const { version } = createRequire(import.meta.url)('onnxruntime-node/package.json')
+import { serve, versionOf } from './serve.mjs'
 
 async function open(fixture, threads) {
   const { n, dIn, dSae, tensors, entropyWeight, covarianceWeight, learningRate } = fixture
@@ -56,7 +53,7 @@ async function open(fixture, threads) {
     })
 
   return {
-    version,
+    version: versionOf('onnxruntime-node'),
     async lossesAndGradients() {
       const out = await run(start(), 1)
       const losses = Object.fromEntries(['loss', 'mse', 'covariance'].map(name => [name, out[name].data[0]]))

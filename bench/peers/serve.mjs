@@ -1,7 +1,14 @@
 // JSON lines on stdin and stdout for a peer written in JavaScript; `serve.py` is the same in Python.
+import { readFileSync } from 'node:fs'
 import process from 'node:process'
 import { createInterface } from 'node:readline'
 import { gradientErrors, readFixture } from './fixture.mjs'
+
+/** Version of a package in bench/node_modules; read as a file, because some packages do not export theirs. */
+export function versionOf(name) {
+  return JSON.parse(readFileSync(new URL(`../node_modules/${name}/package.json`, import.meta.url), 'utf8'))
+    .version
+}
 
 /**
  * `open(fixture, threads)` gives `{ version, variant?, lossesAndGradients(), step() }`. The first gives
