@@ -6,12 +6,11 @@ import { join } from 'node:path'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { readFixture } from './peers/fixture.mjs'
 import { PEERS, PRODUCT } from './peers/list.mjs'
-import { Peer } from './peers/process.mjs'
 import { machine } from './step/machine.mjs'
 import { ratio, spread } from './step/numbers.mjs'
 import { runner, settings, VARIANTS } from './step/ours.mjs'
+import { closePeers, label, open, openPeers, turns } from './step/peers.mjs'
 import { picture } from './step/picture.mjs'
 import { rounds } from './step/rounds.mjs'
 import { shapeName, tables } from './step/table.mjs'
@@ -20,11 +19,6 @@ import { shapeName, tables } from './step/table.mjs'
 const REAL_DENSITY = 0.1
 /** The other densities at which our own step is timed. */
 const DENSITIES = [0.02, 0.1, 0.5]
-
-/** How far a peer's losses may be from ours, relative. */
-const LOSS_TOLERANCE = 1e-4
-/** And its gradients, by Frobenius norm: a pre-activation near 0 may round to the other bit. */
-const GRADIENT_TOLERANCE = 2e-2
 
 const ENCODE_ROWS = 100_000
 const ENCODE_SHAPE = { dIn: 576, dSae: 2304, batchSize: 512 }
@@ -74,9 +68,8 @@ for (const name of peerNames)
 const { bench } = await import(process.env.BAE_BENCH_PACKAGE ?? '../dist/index.js')
 
 const folder = await mkdtemp(join(tmpdir(), 'bae-bench-'))
-const open = new Set()
 process.on('SIGINT', async () => {
-  for (const peer of open) await peer.close()
+  await closePeers(open)
   await rm(folder, { recursive: true, force: true })
   process.exit(130)
 })
@@ -87,80 +80,6 @@ async function fixtureOf(shape, threads) {
   await bench({ ...settings(shape, densities[0], threads), fixture })
   return fixture
 }
-
-/** What is wrong with a peer's check, or null. */
-function wrong(check, losses) {
-  for (const [name, ours] of Object.entries(losses)) {
-    const error = Math.abs(check[name] - ours) / Math.max(Math.abs(ours), 1e-12)
-    if (!(error <= LOSS_TOLERANCE)) return `${name} is ${check[name]}, ours is ${ours}`
-  }
-  for (const [name, error] of Object.entries(check.errors)) {
-    if (!(error <= GRADIENT_TOLERANCE)) return `the gradient of ${name} differs by ${error.toExponential(1)}`
-  }
-  return null
-}
-
-/** Opens the peers on the fixture and checks those that do whole steps; gives those that can be timed, paused. */
-async function openPeers(entries, fixture, threads, missing) {
-  const { losses } = readFixture(fixture)
-  const peers = []
-  for (const [name, entry] of entries) {
-    const peer = new Peer(name, entry, threads)
-    open.add(peer)
-    try {
-      Object.assign(peer, { told: await peer.ask({ cmd: 'open', fixture, threads }) })
-      if (entry !== PRODUCT[name]) {
-        const check = await peer.ask({ cmd: 'check' })
-        const errors = Object.entries(check.errors).map(
-          ([tensor, error]) => `${tensor} ${error.toExponential(1)}`,
-        )
-        say(`${name}: loss ${check.loss} (ours ${losses.loss}); gradients differ by ${errors.join(', ')}`)
-        const reason = wrong(check, losses)
-        if (reason) throw new Error(`wrong: ${reason}`)
-        peer.check = check
-      }
-      peer.pause()
-      peers.push(peer)
-    } catch (error) {
-      await drop(peer, missing, error)
-    }
-  }
-  return peers
-}
-
-async function drop(peer, missing, error) {
-  missing.push({ name: peer.name, reason: error.message })
-  say(`${peer.name} is not timed: ${error.message}`)
-  await peer.close()
-  open.delete(peer)
-}
-
-async function closePeers(peers) {
-  for (const peer of peers) {
-    await peer.close()
-    open.delete(peer)
-  }
-}
-
-/** A runner for `rounds` of a peer, which sleeps outside its turns. */
-function turns(peer, command) {
-  return {
-    name: peer.name,
-    async time(count, warmUp) {
-      peer.resume()
-      try {
-        if (warmUp) await peer.ask(command(warmUp))
-        const { ms, peakBytes } = await peer.ask(command(count))
-        peer.peakBytes = peakBytes
-        return ms
-      } finally {
-        peer.pause()
-      }
-    },
-  }
-}
-
-const label = ({ name, version, variant }) => `${name} (${[version, variant].filter(Boolean).join(', ')})`
 
 /** Times what runs in `runners` in turns; gives a row each, compared with the first. */
 async function timed(runners, failed) {
@@ -207,7 +126,10 @@ async function stepsBesidePeers(shape, fixture, threads) {
         check: peer.check,
         peakBytes: peer.peakBytes,
       })
-    else row.report = withoutTimes(ours.find(({ name }) => name === row.name).last)
+    else {
+      row.report = withoutTimes(ours.find(({ name }) => name === row.name).last)
+      row.peakBytes = row.report.peakBytes
+    }
   }
   await closePeers(peers)
   const density = ours[0].last.density

@@ -2,6 +2,8 @@
 import { BLUE, GREY, INK, svg } from '../svg.mjs'
 import { digits, shapeName } from './table.mjs'
 
+const TICKS = [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+
 /** One panel a shape, from the step tables on the most threads. */
 export function picture({ date, machine, steps }) {
   const threads = Math.max(...steps.map(each => each.threads))
@@ -9,21 +11,21 @@ export function picture({ date, machine, steps }) {
   const most = Math.max(...shown.flatMap(({ rows }) => rows.map(({ ratio }) => ratio?.median ?? 1)))
   const least = Math.min(...shown.flatMap(({ rows }) => rows.map(({ ratio }) => ratio?.median ?? 1)))
   const panel = ({ shape, rows }) => {
-    const values = rows.map(({ label, ms, ratio }) => ({
-      label,
+    const values = rows.map(({ label, told, ms, ratio }) => ({
+      label: told?.name ?? label,
       times: ratio?.median ?? 1,
       from: 1,
       side: label.startsWith('ours') ? 'ours' : 'peer',
       text: `${digits(ms.median)} ms${ratio ? `, ${digits(ratio.median)}×` : ''}`,
     }))
     // room for the text on the right of the longest bar
-    const scale = { type: 'log', domain: [Math.min(0.5, least * 0.9), most * 6] }
+    const scale = { type: 'log', domain: [Math.min(0.5, least * 0.9), most * 10] }
     const x = {
       field: 'times',
       type: 'quantitative',
       title: 'times as long as ours',
       scale,
-      axis: { tickCount: 5 },
+      axis: { values: TICKS, labelOverlap: false },
     }
     const y = { field: 'label', type: 'nominal', sort: null, title: null, axis: { labelLimit: 300 } }
     const color = {

@@ -24,10 +24,11 @@ export async function rounds(runners, count, { failed = () => {}, progress = () 
       if (!times.has(name) || (round > 0 && usual.get(name) > VERY_SLOW_MS)) continue
       progress(`round ${round + 1} of ${count}: ${name}`)
       try {
-        if (round === 0) usual.set(name, (await time(1, 0))[0])
-        // the very first step warms caches and pools and may compile; where it is slow it is the measurement
-        const ms = usual.get(name)
-        times.get(name).push(await time(stepsATurn(ms), ms > SLOW_MS ? 0 : 1))
+        // the very first step warms caches and pools; where it is slow it is the round's measurement
+        const first = round === 0 ? await time(1, 0) : null
+        if (first) usual.set(name, first[0])
+        const slow = usual.get(name) > SLOW_MS
+        times.get(name).push(slow && first ? first : await time(stepsATurn(usual.get(name)), slow ? 0 : 1))
       } catch (error) {
         times.delete(name)
         failed(name, error)

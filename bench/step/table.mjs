@@ -7,7 +7,7 @@ export function digits(value) {
     : value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2)
 }
 
-export const range = ({ median, min, max }) => `${digits(median)} [${digits(min)} – ${digits(max)}]`
+const range = ({ median, min, max }) => `${digits(median)} [${digits(min)} – ${digits(max)}]`
 
 export function shapeName({ dIn, dSae, batchSize }) {
   return `(${dIn}, ${dSae}, ${batchSize})`
@@ -39,9 +39,29 @@ function growthTable(title, rows) {
   return [title, '', table(['', 'ms a step', 'times the first'], body), ''].join('\n')
 }
 
-/** All of the report but the machine. */
-export function tables({ steps, densities, growth, encode }) {
-  const parts = steps.map(stepTable)
+/** Where the time of our plain step goes, from the engine's own clock. */
+function stageTable({ shape, threads, rows }) {
+  const [{ label, ms, report }] = rows
+  const stages = Object.entries(report.stages ?? {}).map(([name, seconds]) => [name, seconds * 1000])
+  if (stages.length === 0) return ''
+  const sum = stages.reduce((total, [, each]) => total + each, 0)
+  const line = (name, each) => [name, digits(each), `${((each / ms.median) * 100).toFixed(1)} %`]
+  const title = `Stages of ${label} at ${shapeName(shape)}, ${threads} ${threads === 1 ? 'thread' : 'threads'}`
+  const body = [...stages.map(([name, each]) => line(name, each)), line('sum', sum)]
+  return [title, '', table(['', 'ms', 'of the median step'], body), ''].join('\n')
+}
+
+/** The machine in a line. */
+function machineLine({ date, machine, rounds }) {
+  const { cpu, cores, flags, os, node, loadAverage } = machine
+  const load = `load average before ${loadAverage.toFixed(2)}`
+  return `${cpu}, ${cores} cores, ${flags.join(' ')}; ${os}, Node ${node.slice(1)}; ${date.slice(0, 10)}; ${rounds} rounds; ${load}`
+}
+
+/** All of the report. */
+export function tables(report) {
+  const { steps, densities, growth, encode } = report
+  const parts = [`${machineLine(report)}\n`, ...steps.flatMap(each => [stepTable(each), stageTable(each)])]
   for (const { title, rows } of [...densities, ...growth]) parts.push(growthTable(title, rows))
   if (encode) {
     const body = encode.runs.map(({ label, ms, rowsPerSecond, ratio }) => [
