@@ -1,7 +1,8 @@
 """The step as an ONNX graph, written by hand in ONNX's own notation: ONNX Runtime for Node runs graphs, it makes no gradients.
 
-    python onnx_graph.py N D_IN D_SAE ENTROPY_WEIGHT COVARIANCE_WEIGHT OUT.onnx
+    python onnx_graph.py float|bytes N D_IN D_SAE ENTROPY_WEIGHT COVARIANCE_WEIGHT OUT.onnx
 
+`bytes` makes the two products of the covariance in 8-bit integers, which is exact.
 Parameters and both of Adam's moments go in and come out. `rate` and `root` hold Adam's bias corrections of the step.
 """
 
@@ -12,7 +13,23 @@ from onnx.parser import parse_model
 
 
 
-def text(n, d_in, d_sae, entropy_weight, covariance_weight):
+COUNTS = {
+    "float": "counts = Gemm <transA: int = 1> (h, h)",
+    "bytes": """bytes = Cast <to: int = 2> (bits)
+   columns_of_bytes = Transpose (bytes)
+   integer_counts = MatMulInteger (columns_of_bytes, bytes)
+   counts = Cast <to: int = 1> (integer_counts)""",
+}
+
+THROUGH = {
+    "float": "through_all = MatMul (h, signs)",
+    "bytes": """sign_bytes = Cast <to: int = 3> (signs)
+   integer_through = MatMulInteger (bytes, sign_bytes)
+   through_all = Cast <to: int = 1> (integer_through)""",
+}
+
+
+def text(products, n, d_in, d_sae, entropy_weight, covariance_weight):
     shapes = {
         "W_enc": f"{d_in},{d_sae}",
         "b_enc": f"{d_sae}",
@@ -87,7 +104,7 @@ step ({", ".join(inputs)}) => ({", ".join(outputs)})
    slope = Div (slope_nats, ln2)
    entropy_pull = Mul (slope, entropy_scale)
 
-   counts = Gemm <transA: int = 1> (h, h)
+   {COUNTS[products]}
    scaled_counts = Mul (counts, n)
    s_row = Unsqueeze (s, rows)
    one_axis = Constant <value_ints: ints = [1]> ()
@@ -103,7 +120,7 @@ step ({", ".join(inputs)}) => ({", ".join(outputs)})
    covariance = Div (off_diagonal, pairs)
    signs = Sign (D)
    varies = Sign (variances)
-   through_all = MatMul (h, signs)
+   {THROUGH[products]}
    through_self = Mul (h, varies)
    through = Sub (through_all, through_self)
    totals = ReduceSum <keepdims: int = 0> (through, rows)
@@ -129,7 +146,7 @@ step ({", ".join(inputs)}) => ({", ".join(outputs)})
 
 
 if __name__ == "__main__":
-    *numbers, out = sys.argv[1:]
-    model = parse_model(text(*map(int, numbers[:3]), *map(float, numbers[3:])))
+    products, *numbers, out = sys.argv[1:]
+    model = parse_model(text(products, *map(int, numbers[:3]), *map(float, numbers[3:])))
     onnx.checker.check_model(model)
     onnx.save(model, out)

@@ -1,4 +1,5 @@
 // The peers' side of a run: opening, checking against our figures, taking turns, closing.
+import { fileURLToPath } from 'node:url'
 import { readFixture } from '../peers/fixture.mjs'
 import { PRODUCT } from '../peers/list.mjs'
 import { Peer } from '../peers/process.mjs'
@@ -10,6 +11,8 @@ const GRADIENT_TOLERANCE = 2e-2
 
 /** Peers whose processes run. */
 export const open = new Set()
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 
 const say = line => console.error(line)
 
@@ -54,8 +57,10 @@ export async function openPeers(entries, fixture, threads, missing) {
 }
 
 async function drop(peer, missing, error) {
-  missing.push({ name: peer.name, reason: error.message })
-  say(`${peer.name} is not timed: ${error.message}`)
+  // the report is committed, and where the tree lies on this machine is nobody's business
+  const reason = error.message.replaceAll(ROOT, '')
+  missing.push({ name: peer.name, reason })
+  say(`${peer.name} is not timed: ${reason}`)
   await peer.close()
   open.delete(peer)
 }
