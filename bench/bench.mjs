@@ -25,12 +25,17 @@ const ENCODE_SHAPE = { dIn: 576, dSae: 2304, batchSize: 512 }
 
 const { values: options } = parseArgs({
   options: {
+    // d_in x d_sae x rows; may be given again
     shape: { type: 'string', multiple: true, default: ['576x2304x512', '2048x8192x512'] },
+    // the first is that of the fixture and of the step tables
     density: { type: 'string', multiple: true, default: [REAL_DENSITY, ...DENSITIES].map(String) },
+    // all peers run on the first of these, PyTorch on the others too
     threads: { type: 'string', multiple: true, default: ['2', '1'] },
     rounds: { type: 'string', default: '5' },
     peers: { type: 'string', default: Object.keys(PEERS).join() },
+    // the first shape and threads, two rounds, nothing written
     quick: { type: 'boolean', default: false },
+    // the report goes there, and no picture is drawn
     out: { type: 'string' },
   },
 })
