@@ -1,0 +1,231 @@
+// Our training step beside its peers', in one run and in turns: `npm run bench`. Each peer's losses and gradients are checked
+// against ours first; one that is missing or wrong is listed with the reason and not timed.
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import process from 'node:process'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { PEERS, PRODUCT } from './peers/list.mjs'
+import { machine } from './step/machine.mjs'
+import { ratio, spread } from './step/numbers.mjs'
+import { runner, settings, VARIANTS } from './step/ours.mjs'
+import { closePeers, label, open, openPeers, turns } from './step/peers.mjs'
+import { picture } from './step/picture.mjs'
+import { rounds } from './step/rounds.mjs'
+import { shapeName, tables } from './step/table.mjs'
+
+/** The density that training with the default recipe ends with on the hidden states in examples/data. */
+const REAL_DENSITY = 0.1
+/** The other densities at which our own step is timed. */
+const DENSITIES = [0.02, 0.1, 0.5]
+
+const ENCODE_ROWS = 100_000
+const ENCODE_SHAPE = { dIn: 576, dSae: 2304, batchSize: 512 }
+
+const { values: options } = parseArgs({
+  options: {
+    // d_in x d_sae x rows; may be given again
+    shape: { type: 'string', multiple: true, default: ['576x2304x512', '2048x8192x512'] },
+    // the first is that of the fixture and of the step tables
+    density: { type: 'string', multiple: true, default: [REAL_DENSITY, ...DENSITIES].map(String) },
+    // all peers run on the first of these, PyTorch on the others too
+    threads: { type: 'string', multiple: true, default: ['2', '1'] },
+    rounds: { type: 'string', default: '5' },
+    peers: { type: 'string', default: Object.keys(PEERS).join() },
+    // the first shape and threads, two rounds, nothing written
+    quick: { type: 'boolean', default: false },
+    // the report goes there, and no picture is drawn
+    out: { type: 'string' },
+  },
+})
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const say = line => console.error(line)
+
+function fail(line) {
+  say(line)
+  process.exit(2)
+}
+
+const positive = (text, what) => {
+  const value = Number(text)
+  if (!(value > 0)) fail(`${what} ${text}: give a number above 0`)
+  return value
+}
+
+function shapeOf(text) {
+  const [dIn, dSae, batchSize] = text.split('x').map(part => positive(part, '--shape'))
+  if (!batchSize) fail(`--shape ${text}: give d_in x d_sae x rows, as 576x2304x512`)
+  return { dIn, dSae, batchSize }
+}
+
+const quick = options.quick
+const shapes = options.shape.slice(0, quick ? 1 : undefined).map(shapeOf)
+const densities = [...new Set(options.density.map(text => positive(text, '--density')))]
+const threadCounts = options.threads.slice(0, quick ? 1 : undefined).map(text => positive(text, '--threads'))
+const roundCount = quick ? 2 : positive(options.rounds, '--rounds')
+const peerNames = options.peers.split(',').filter(Boolean)
+for (const name of peerNames)
+  if (!PEERS[name]) fail(`--peers ${name}: there are ${Object.keys(PEERS).join(', ')}`)
+
+// another build of the package can be named, to be compared with its peers in the same way
+const { bench } = await import(process.env.BAE_BENCH_PACKAGE ?? '../dist/index.js')
+
+const folder = await mkdtemp(join(tmpdir(), 'bae-bench-'))
+process.on('SIGINT', async () => {
+  await closePeers(open)
+  await rm(folder, { recursive: true, force: true })
+  process.exit(130)
+})
+
+/** Writes the fixture of a shape; gives its path. */
+async function fixtureOf(shape, threads) {
+  const fixture = join(folder, `${shape.dIn}x${shape.dSae}x${shape.batchSize}.safetensors`)
+  await bench({ ...settings(shape, densities[0], threads), fixture })
+  return fixture
+}
+
+/** Times what runs in `runners` in turns; gives a row each, compared with the first. */
+async function timed(runners, failed) {
+  const times = await rounds(runners, roundCount, { failed, progress: say })
+  const first = times.get(runners[0].name)
+  if (!first) throw new Error(`${runners[0].name} failed, and all is compared with it`)
+  return runners
+    .filter(({ name }) => times.has(name))
+    .map(({ name }) => {
+      const theirs = times.get(name)
+      return {
+        name,
+        label: name,
+        ms: spread(theirs.flat()),
+        ...(theirs === first ? {} : { ratio: ratio(theirs, first) }),
+        rounds: theirs,
+      }
+    })
+}
+
+/** Our step and its peers' at one shape and on so many threads. */
+async function stepsBesidePeers(shape, fixture, threads) {
+  say(`\n${shapeName(shape)}, ${threads} threads`)
+  const missing = []
+  const entries = peerNames
+    .map(name => [name, PEERS[name]])
+    .filter(([, entry]) => threads === threadCounts[0] || entry.oneThread)
+  const peers = await openPeers(entries, fixture, threads, missing)
+  const plain = settings(shape, densities[0], threads)
+  const ours = Object.entries(VARIANTS).map(([name, variant]) =>
+    runner(bench, name, { ...plain, ...variant }),
+  )
+  const theirs = peers.map(peer => turns(peer, count => ({ cmd: 'steps', count })))
+  const rows = await timed([...ours, ...theirs], (name, error) => {
+    missing.push({ name, reason: error.message })
+    say(`${name} failed: ${error.message}`)
+  })
+  for (const row of rows) {
+    const peer = peers.find(({ name }) => name === row.name)
+    if (peer)
+      Object.assign(row, {
+        label: label(peer.told),
+        told: peer.told,
+        check: peer.check,
+        peakBytes: peer.peakBytes,
+      })
+    else {
+      row.report = withoutTimes(ours.find(({ name }) => name === row.name).last)
+      row.peakBytes = row.report.peakBytes
+    }
+  }
+  await closePeers(peers)
+  const density = ours[0].last.density
+  return { shape, threads, density, rows, missing }
+}
+
+/** What the engine told about a run, less the times, which stand beside it. */
+function withoutTimes({ seconds: _, ...report }) {
+  return report
+}
+
+/** Our step alone, for each of `variations` `{ label, shape?, density? }`. */
+async function alone(title, variations) {
+  say(`\n${title}`)
+  const runners = variations.map(({ label, shape = shapes[0], density = densities[0] }) =>
+    runner(bench, label, settings(shape, density, threadCounts[0])),
+  )
+  const rows = await timed(runners)
+  rows.forEach((row, at) => {
+    row.report = withoutTimes(runners[at].last)
+  })
+  return { title, rows }
+}
+
+/** How our step grows with the rows and with the features. */
+async function growths() {
+  const [large, small] = [
+    { dIn: 2048, dSae: 8192 },
+    { dIn: 576, batchSize: 512 },
+  ]
+  const rows = [512, 1024, 2048, 4096].map(batchSize => ({
+    label: `${batchSize} rows`,
+    shape: { ...large, batchSize },
+  }))
+  const features = [2304, 4608, 9216].map(dSae => ({ label: `d_sae ${dSae}`, shape: { ...small, dSae } }))
+  return [
+    await alone('Our step by rows, at (2048, 8192)', rows),
+    await alone('Our step by features, at d_in 576 and 512 rows', features),
+  ]
+}
+
+async function encoding(threads) {
+  say(`\nencoding ${ENCODE_ROWS} rows`)
+  const missing = []
+  const fixture = await fixtureOf(ENCODE_SHAPE, threads)
+  const [peer] = await openPeers(Object.entries(PRODUCT), fixture, threads, missing)
+  const ours = {
+    name: 'ours, encode',
+    async time() {
+      const given = { ...settings(ENCODE_SHAPE, densities[0], threads), encodeRows: ENCODE_ROWS }
+      return (await bench(given)).encode.seconds.map(seconds => seconds * 1000)
+    },
+  }
+  const theirs = peer ? [turns(peer, () => ({ cmd: 'encode', rows: ENCODE_ROWS }))] : []
+  const runs = await timed([ours, ...theirs], (name, error) => missing.push({ name, reason: error.message }))
+  for (const run of runs) {
+    run.rowsPerSecond = (ENCODE_ROWS / run.ms.median) * 1000
+    if (run.name === peer?.name) run.label = label(peer.told)
+  }
+  if (peer) await closePeers([peer])
+  return { shape: ENCODE_SHAPE, rows: ENCODE_ROWS, threads, runs, missing }
+}
+
+try {
+  const report = { date: new Date().toISOString(), machine: machine(), rounds: roundCount }
+  if (report.machine.loadAverage > 0.5) say('the machine is busy: times of several threads mean little then')
+  report.steps = []
+  for (const shape of shapes) {
+    const fixture = await fixtureOf(shape, threadCounts[0])
+    for (const threads of threadCounts) report.steps.push(await stepsBesidePeers(shape, fixture, threads))
+    await rm(fixture)
+  }
+  report.densities = []
+  for (const shape of shapes) {
+    const variations = densities.map(density => ({ label: `density ${density}`, shape, density }))
+    report.densities.push(await alone(`Our step by density, at ${shapeName(shape)}`, variations))
+  }
+  report.growth = quick ? [] : await growths()
+  report.encode = await encoding(threadCounts[0])
+
+  console.log(tables(report))
+  const out = options.out ?? (quick ? null : join(root, 'bench', 'results', 'step.json'))
+  if (out) {
+    await writeFile(out, `${JSON.stringify(report, null, 2)}\n`)
+    say(`wrote ${out}`)
+  }
+  if (!quick && !options.out) {
+    await mkdir(join(root, 'docs', 'images'), { recursive: true })
+    await writeFile(join(root, 'docs', 'images', 'step.svg'), await picture(report))
+  }
+} finally {
+  await closePeers(open)
+  await rm(folder, { recursive: true, force: true })
+}

@@ -1,0 +1,32 @@
+// The peers: what each is called on the command line and how its process starts.
+import { join } from 'node:path'
+import process from 'node:process'
+import { fileURLToPath } from 'node:url'
+
+/** Where `install.mjs` puts the Python packages. */
+export const venv = fileURLToPath(new URL('../.venv', import.meta.url))
+
+/** The Python that runs peers: BAE_BENCH_PYTHON names one that has the packages already. */
+export function python() {
+  const inside = process.platform === 'win32' ? ['Scripts', 'python.exe'] : ['bin', 'python']
+  return process.env.BAE_BENCH_PYTHON ?? join(venv, ...inside)
+}
+
+const file = name => fileURLToPath(new URL(name, import.meta.url))
+const torch = (script, ...args) => ({ command: python(), args: [file(script), ...args], oneThread: true })
+const node = (script, ...args) => ({ command: process.execPath, args: [file(script), ...args] })
+
+/** Peers that do whole steps. `oneThread`: also timed on one thread. */
+export const PEERS = {
+  'torch-published': torch('torch_published.py'),
+  'torch-best': torch('torch_best.py'),
+  'torch-int8': torch('torch_best.py', '--int8'),
+  'torch-compiled': torch('torch_compiled.py'),
+  'onnxruntime-node': node('onnx.mjs'),
+  'tfjs-wasm': node('tfjs.mjs'),
+  'jax-js': node('jax.mjs'),
+  'plain-js': node('plain.mjs'),
+}
+
+/** The peer of `encode`: the f32 product alone. */
+export const PRODUCT = { 'torch-product': torch('torch_product.py') }

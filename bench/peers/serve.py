@@ -1,0 +1,83 @@
+"""JSON lines on stdin and stdout for a peer written in Python, and what all of them need: the fixture and the check."""
+
+import json
+import os
+import resource
+import sys
+import time
+
+import torch
+from safetensors import safe_open
+
+TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec")
+
+
+class Fixture:
+    """Hidden states, parameters, our gradients of the first step and the weights of the loss."""
+
+    def __init__(self, path):
+        with safe_open(path, framework="pt") as file:
+            self.tensors = {name: file.get_tensor(name) for name in file.keys()}
+            told = file.metadata()
+        self.x = self.tensors["x"]
+        self.parameters = [self.tensors[name] for name in TENSORS]
+        self.entropy_weight = float(told["entropyWeight"])
+        self.covariance_weight = float(told["covarianceWeight"])
+        self.learning_rate = float(told["learningRate"])
+
+    def errors(self, gradients):
+        """Frobenius norm of what differs from our gradient, as a share of the gradient's own."""
+        ours = {name: self.tensors[f"grad.{name}"].double() for name in TENSORS}
+        return {
+            name: ((gradient.double() - ours[name]).norm() / ours[name].norm()).item()
+            for name, gradient in zip(TENSORS, gradients)
+        }
+
+
+def milliseconds(run):
+    began = time.perf_counter()
+    run()
+    return (time.perf_counter() - began) * 1000
+
+
+def serve(name, peer):
+    """`peer(fixture)` gives an object with `losses_and_gradients()`, which changes no parameter, and `step()`; or with
+    `prepare(rows)` and `encode(rows)`, of which only the second is timed. It may say with `variant` how it chose to work."""
+    # what libraries print must not end up between the lines of the protocol
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    state = {}
+
+    def command(cmd, **given):
+        if cmd == "open":
+            torch.set_num_threads(given["threads"])
+            state["fixture"] = Fixture(given["fixture"])
+            state["peer"] = peer(state["fixture"])
+            variant = getattr(state["peer"], "variant", None)
+            return {"ok": True, "name": name, "version": f"PyTorch {torch.__version__}", "variant": variant}
+        if cmd == "check":
+            losses, gradients = state["peer"].losses_and_gradients()
+            names = ("loss", "mse", "entropyBits", "covariance")
+            figures = {key: float(value) for key, value in zip(names, losses)}
+            return {**figures, "errors": state["fixture"].errors(gradients)}
+        if cmd == "steps":
+            return {"ms": [milliseconds(state["peer"].step) for _ in range(given["count"])], "peakBytes": peak()}
+        if cmd == "encode":
+            state["peer"].prepare(given["rows"])
+            return {"ms": [milliseconds(lambda: state["peer"].encode(given["rows"]))]}
+        return {"error": f"no such command: {cmd}"}
+
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if asked["cmd"] == "close":
+            break
+        try:
+            answer = command(**asked)
+        except Exception as error:  # the driver prints it and goes on with the other peers
+            answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+        print(json.dumps(answer), file=answers)
+
+
+def peak():
+    """Largest memory of the process, in bytes (macOS counts in bytes, Linux in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

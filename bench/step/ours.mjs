@@ -1,0 +1,36 @@
+// Our own engine as one of those that are timed.
+
+/** Rows of the table that are ours: the name and what differs from the plain step. The first is what all are compared with. */
+export const VARIANTS = {
+  ours: {},
+  'ours, sigmoid': { estimator: 'sigmoid', gradientWidth: 0.5 },
+  'ours, rectangle': { estimator: 'rectangle', gradientWidth: 0.5 },
+  'ours, bf16': { precision: 'bf16' },
+}
+
+/** Weights of the penalties: far above any recipe's, so that each term shows in the gradients that are compared. */
+const WEIGHTS = { entropyWeight: 1e-2, covarianceWeight: 5e-4 }
+
+/** So small that the codes keep the density they begin with over all the steps that are timed. */
+const LEARNING_RATE = 1e-6
+
+/** The settings of one run of `bench()` for a shape `{ dIn, dSae, batchSize }`. */
+export function settings({ dIn, dSae, batchSize }, density, threads) {
+  return {
+    ...{ dIn, dSae, batchSize, density, threads, ...WEIGHTS },
+    ...{ learningRate: LEARNING_RATE, seed: 0, estimator: 'reference-sigmoid', precision: 'f32' },
+    ...{ steps: 1, warmUp: 0 },
+  }
+}
+
+/** A runner for `rounds`; `last` keeps the whole report of its last turn. */
+export function runner(bench, name, given) {
+  const self = {
+    name,
+    async time(steps, warmUp) {
+      self.last = await bench({ ...given, steps, warmUp })
+      return self.last.seconds.map(seconds => seconds * 1000)
+    },
+  }
+  return self
+}
