@@ -124,6 +124,11 @@ impl Simd for Neon {
         unsafe { vmulq_u32(a, b) }
     }
     #[inline(always)]
+    fn high_half(self, a: uint32x4_t) -> uint32x4_t {
+        // SAFETY: by `self`.
+        unsafe { vshrq_n_u32::<16>(a) }
+    }
+    #[inline(always)]
     fn abs_words(self, a: uint32x4_t) -> uint32x4_t {
         // SAFETY: by `self`.
         unsafe { vreinterpretq_u32_s32(vabsq_s32(vreinterpretq_s32_u32(a))) }
