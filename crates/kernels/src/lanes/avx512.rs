@@ -6,7 +6,7 @@ const LANES: usize = 16;
 /// Sixteen lanes, alike but for how bits are counted. A value of the type exists only where the CPU has its features:
 /// that is the reason of every block below.
 macro_rules! avx512 {
-    ($(#[$meta:meta])* $name:ident, counts: $counts:expr, count: $count:expr, counted: $counted:expr) => {
+    ($(#[$meta:meta])* $name:ident, counts: $counts:expr, |$sums:ident, $word:ident| count: $count:block, counted: $counted:block) => {
         $(#[$meta])*
         #[derive(Clone, Copy)]
         pub(crate) struct $name(());
@@ -154,14 +154,13 @@ macro_rules! avx512 {
             }
 
             #[inline(always)]
-            fn count(self, sums: __m512i, word: __m512i) -> __m512i {
+            fn count(self, $sums: __m512i, $word: __m512i) -> __m512i {
                 // SAFETY: by `self`.
-                unsafe { $count(sums, word) }
+                unsafe { $count }
             }
             #[inline(always)]
-            fn counted(self, sums: __m512i) -> __m512i {
-                // SAFETY: by `self`.
-                unsafe { $counted(sums) }
+            fn counted(self, $sums: __m512i) -> __m512i {
+                $counted
             }
 
             #[inline(always)]
@@ -188,23 +187,26 @@ macro_rules! avx512 {
 avx512! {
     /// AVX-512 F, BW, DQ, VL and VPOPCNTDQ.
     Avx512, counts: 1 << 20,
-    count: |sums, word| _mm512_add_epi32(sums, _mm512_popcnt_epi32(word)),
-    counted: |sums| sums
+    |sums, word| count: { _mm512_add_epi32(sums, _mm512_popcnt_epi32(word)) },
+    counted: { sums }
 }
 
 avx512! {
     /// AVX-512 F, BW, DQ and VL: bits are counted by looking up nibbles.
     // bytes hold 255, a word adds at most 8 to each
     Avx512Base, counts: 31,
-    count: |sums, word| {
+    |sums, word| count: {
         let ones = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
         let nibble = _mm512_set1_epi8(15);
         let low = _mm512_shuffle_epi8(ones, _mm512_and_si512(word, nibble));
         let high = _mm512_shuffle_epi8(ones, _mm512_and_si512(_mm512_srli_epi16::<4>(word), nibble));
         _mm512_add_epi8(sums, _mm512_add_epi8(low, high))
     },
-    counted: |sums| {
-        let pairs = _mm512_maddubs_epi16(sums, _mm512_set1_epi8(1));
-        _mm512_madd_epi16(pairs, _mm512_set1_epi16(1))
+    counted: {
+        // SAFETY: by the value of this type that this is asked of.
+        unsafe {
+            let pairs = _mm512_maddubs_epi16(sums, _mm512_set1_epi8(1));
+            _mm512_madd_epi16(pairs, _mm512_set1_epi16(1))
+        }
     }
 }

@@ -25,7 +25,7 @@ use stages::{Part, Shares};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
-use step::{Backward, Forward};
+use step::{Backward, Forward, Setup};
 use weights::Weights;
 
 /// A model on the CPU. Same parameters and data give the same bits with any number of threads.
@@ -137,11 +137,8 @@ impl Cpu {
         keep_outputs: bool,
     ) -> Result<Option<Forward>, ModelError> {
         let Self { weights, scratch, stages, isa, threads, .. } = self;
-        let run = || {
-            let plan = (architecture, estimator);
-            step::forward(*isa, weights, scratch, stages, plan, objective, batch, keep_outputs)
-        };
-        match threads.install(run) {
+        let setup = Setup { isa: *isa, estimator, output: architecture.output, objective, keep_outputs };
+        match threads.install(|| step::forward(setup, weights, scratch, stages, batch)) {
             Ok(forward) => Ok(Some(forward)),
             Err(_) if objective.as_published => Ok(None),
             Err(Poisoned { row, feature }) => Err(ModelError::NotFinite { row, feature }),

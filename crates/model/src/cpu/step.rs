@@ -4,7 +4,7 @@
 use super::stages::{Clock, Part, Stages, timed};
 use super::weights::{Panels, Weights};
 use super::{Poisoned, output};
-use crate::{Architecture, Batch, Estimator, Objective, OutputActivation, StepStats, Target, activation};
+use crate::{Batch, Estimator, Objective, OutputActivation, StepStats, Target, activation};
 use bae_codes::entropy;
 use bae_kernels::batch::{BatchCodes, PANEL, pack_panel};
 use bae_kernels::columns::ColumnPanels;
@@ -40,7 +40,7 @@ pub(super) struct PanelPool(Mutex<Vec<PanelGradients>>);
 impl PanelPool {
     /// Runs `work` with memory that no one else uses meanwhile.
     pub fn with<T>(&self, work: impl FnOnce(&mut PanelGradients) -> T) -> T {
-        let mut pool = || self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let pool = || self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut memory = pool().pop().unwrap_or_default();
         let result = work(&mut memory);
         pool().push(memory);
@@ -96,17 +96,26 @@ struct Penalties {
     undefined: bool,
 }
 
-/// Everything up to the gradient by the outputs. `keep_outputs` copies them, for looking into a step.
+/// What is computed, and on what.
+#[derive(Clone, Copy)]
+pub(super) struct Setup<'a> {
+    pub isa: Isa,
+    pub estimator: Estimator,
+    pub output: OutputActivation,
+    pub objective: &'a Objective,
+    /// Copies outputs and their gradient, for looking into a step.
+    pub keep_outputs: bool,
+}
+
+/// Everything up to the gradient by the outputs.
 pub(super) fn forward(
-    isa: Isa,
+    setup: Setup,
     weights: &Weights,
     scratch: &mut Scratch,
     stages: &mut Stages,
-    (architecture, estimator): (&Architecture, Estimator),
-    objective: &Objective,
     batch: Batch,
-    keep_outputs: bool,
 ) -> Result<Forward, Poisoned> {
+    let Setup { isa, estimator, objective, .. } = setup;
     let n = batch.x.nrows();
     timed(&mut stages.pack, || {
         scratch.x.pack(isa, batch.x);
@@ -120,8 +129,8 @@ pub(super) fn forward(
     timed(&mut stages.decode, || {
         gather::decode(isa, &codes, weights.decoder(), &weights.b_dec, &mut scratch.y);
     });
-    let (mut stats, b_dec, outputs) = timed(&mut stages.errors, || {
-        let errors = errors(architecture.output, &mut scratch.y, batch, keep_outputs);
+    let Errors { mut stats, b_dec, outputs } = timed(&mut stages.errors, || {
+        let errors = errors(setup, &mut scratch.y, batch);
         scratch.errors.pack_columns(isa, &scratch.y);
         if estimator.window().is_some() {
             scratch.y.copy_rows(&mut scratch.error_rows);
@@ -213,30 +222,35 @@ pub(super) fn encode(
     }
 }
 
-/// Turns outputs into the gradient by the decoder's sums: loss, column sums, and outputs with their gradient if kept.
-fn errors(
-    activation: OutputActivation,
-    y: &mut ColumnPanels,
-    batch: Batch,
-    keep: bool,
-) -> (StepStats, Vec<f32>, Option<(Array2<f32>, Array2<f32>)>) {
+/// What comes of outputs and targets.
+struct Errors {
+    stats: StepStats,
+    /// Column sums.
+    b_dec: Vec<f32>,
+    /// Outputs and the gradient by them, if kept.
+    outputs: Option<(Array2<f32>, Array2<f32>)>,
+}
+
+/// Turns outputs into the gradient by the decoder's sums.
+fn errors(setup: Setup, y: &mut ColumnPanels, batch: Batch) -> Errors {
     let target = match batch.target {
         Target::Input => Some(batch.x),
         Target::States(states) => Some(states),
         Target::Labels(_) => None,
     };
-    if let (Some(target), OutputActivation::None) = (target, activation) {
-        let outputs = keep.then(|| y.to_rows());
+    if let (Some(target), OutputActivation::None) = (target, setup.output) {
+        let outputs = setup.keep_outputs.then(|| y.to_rows());
         let (mse, b_dec) = output::squared_error(y, target);
-        return (StepStats { mse, ..StepStats::default() }, b_dec, outputs.map(|out| (out, y.to_rows())));
+        let stats = StepStats { mse, ..StepStats::default() };
+        return Errors { stats, b_dec, outputs: outputs.map(|out| (out, y.to_rows())) };
     }
     let mut out = y.to_rows();
-    output::apply(activation, &mut out);
+    output::apply(setup.output, &mut out);
     let (stats, grad_y) = output::output_error(&out, batch);
     let mut grad = grad_y.clone();
-    output::backward(activation, &out, &mut grad);
+    output::backward(setup.output, &out, &mut grad);
     *y = ColumnPanels::from_rows(grad.view());
-    (stats, output::column_sums(&grad), Some((out, grad_y)))
+    Errors { stats, b_dec: output::column_sums(&grad), outputs: Some((out, grad_y)) }
 }
 
 /// Adds entropy and covariance to the statistics; gives their gradients.

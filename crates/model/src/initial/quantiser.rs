@@ -124,7 +124,7 @@ impl Quantiser<'_> {
 
     /// Mean over the rows that are no outliers of what the features leave.
     fn mean_error(&self, parameters: &Parameters, limit: f32) -> Array1<f32> {
-        let model = Cpu::new(&parameters, 1);
+        let model = Cpu::new(parameters, 1);
         let architecture = Architecture::binary(Estimator::Identity);
         let mut sums = Array1::<f64>::zeros(self.rows.ncols());
         let mut count = 0;
