@@ -1,6 +1,5 @@
 //! One step of the Adam optimiser over a flat array.
 
-
 /// The numbers of one step, the same for every element.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamStep {

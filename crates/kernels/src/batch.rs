@@ -184,8 +184,7 @@ pub(crate) mod tests {
                 .wrapping_mul(0xBF58_476D_1CE4_E5B9);
             (mixed >> 40) % 8 < [0, 1, 8, 5, 7, 2, 1][feature % 7]
         };
-        let plain: Vec<Vec<bool>> =
-            (0..samples).map(|k| (0..features).map(|j| on(k, j)).collect()).collect();
+        let plain: Vec<Vec<bool>> = (0..samples).map(|k| (0..features).map(|j| on(k, j)).collect()).collect();
         let mut by_panel = vec![0u32; features.div_ceil(PANEL) * samples];
         for (k, row) in plain.iter().enumerate() {
             for (j, &on) in row.iter().enumerate() {
@@ -205,9 +204,9 @@ pub(crate) mod tests {
                 prop_assert_eq!(batch.ones()[j] as usize, ones);
                 prop_assert_eq!(batch.mostly_on(j), 2 * ones > samples);
                 prop_assert_eq!(batch.minority(j) as usize, ones.min(samples - ones));
-                for k in 0..samples {
+                for (k, row) in plain.iter().enumerate() {
                     let differs = batch.differing(j)[k / 32] >> (k % 32) & 1 == 1;
-                    prop_assert_eq!(differs, plain[k][j] != batch.mostly_on(j));
+                    prop_assert_eq!(differs, row[j] != batch.mostly_on(j));
                 }
                 let set: u32 = batch.differing(j).iter().map(|word| word.count_ones()).sum();
                 prop_assert_eq!(set, batch.minority(j));

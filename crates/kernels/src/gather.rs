@@ -4,11 +4,11 @@
 //! sign being − where j ∈ M. So a feature that is always on costs no more than one that never is, and at most half of
 //! all bits are added. Each sum is one chain in ascending order, the same as a product with d's −1, 0 and 1.
 
+use crate::Isa;
 use crate::batch::{BatchCodes, PANEL};
 use crate::columns::{ColumnPanels, WIDTH};
 use crate::isa::per_isa;
 use crate::lanes::Simd;
-use crate::Isa;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -217,8 +217,8 @@ mod tests {
     use super::*;
     use crate::batch::tests::codes;
     use crate::product;
-    use ndarray::Array2;
     use crate::{cases, up_to};
+    use ndarray::Array2;
     use proptest::prelude::*;
 
     fn values(rows: usize, columns: usize, seed: u64) -> Array2<f32> {

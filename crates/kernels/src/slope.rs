@@ -42,7 +42,8 @@ mod tests {
 
     #[test]
     fn near_the_exact_factor_and_the_same_everywhere() {
-        let z: Vec<f32> = (-4000..4000).map(|at| at as f32 * 0.025).chain([f32::INFINITY, 1e30, 0.0]).collect();
+        let z: Vec<f32> =
+            (-4000..4000).map(|at| at as f32 * 0.025).chain([f32::INFINITY, 1e30, 0.0]).collect();
         let run = |isa| {
             let mut gradient = vec![1f32; z.len()];
             times_logistic_slope(isa, &mut gradient, &z, 2.0, 90.0);

@@ -193,7 +193,8 @@ mod tests {
             }
             for f in 0..PANEL {
                 for i in 0..width {
-                    let chain = |sum: f32, k: usize| errors[k * width + i].mul_add(grad_z[k * PANEL + f], sum);
+                    let chain =
+                        |sum: f32, k: usize| errors[k * width + i].mul_add(grad_z[k * PANEL + f], sum);
                     assert_eq!(by_encoder[f * width + i], (0..samples).fold(0f32, chain), "{}", isa.name());
                 }
             }

@@ -59,5 +59,4 @@ impl<T: Copy + Default> Moments<T> {
     pub fn new(parameters: &Parameters<T>) -> Self {
         Self { first: parameters.zeros_like(), second: parameters.zeros_like(), steps: 0 }
     }
-
 }

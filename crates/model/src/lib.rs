@@ -18,6 +18,6 @@ pub use activation::{Activation, Estimator, OutputActivation};
 pub use adam::{Adam, Moments};
 pub use backend::{Backend, ModelError, Trace};
 pub use cpu::Cpu;
-pub use precision::Precision;
 pub use objective::{Architecture, Batch, Objective, StepStats, Target};
 pub use parameters::{Normalisation, Parameters, TENSORS};
+pub use precision::Precision;

@@ -165,7 +165,8 @@ pub fn bench(
         progress(step + 1);
     }
     let stages = (cpu.stages() - before) / options.steps as f64;
-    let encode = (options.encode_rows > 0).then(|| time_encoding(&cpu, &architecture, &x, options.encode_rows));
+    let encode =
+        (options.encode_rows > 0).then(|| time_encoding(&cpu, &architecture, &x, options.encode_rows));
     Ok(BenchReport {
         device: "cpu",
         simd: Isa::best().name(),
@@ -204,7 +205,10 @@ impl BenchOptions {
         positive("learningRate", self.learning_rate)?;
         let bytes = crate::options::step_bytes(self.d_in, self.d_sae, self.batch_size, 4);
         crate::options::ask_memory(bytes, || {
-            format!("a step of {} features on {} values in batches of {}", self.d_sae, self.d_in, self.batch_size)
+            format!(
+                "a step of {} features on {} values in batches of {}",
+                self.d_sae, self.d_in, self.batch_size
+            )
         })?;
         Ok(Architecture::binary(self.estimator.of_width(self.gradient_width)?))
     }
@@ -236,12 +240,8 @@ fn draw(options: &BenchOptions, architecture: Architecture) -> Drawn {
             if rng.random::<f64>() < live { (density / live * spread).min(0.5_f64.max(density)) } else { 0.0 }
         })
         .collect();
-    let thresholds: Vec<f32> = z
-        .axis_iter(Axis(1))
-        .into_par_iter()
-        .zip(&shares)
-        .map(|(z, &share)| threshold(z, share))
-        .collect();
+    let thresholds: Vec<f32> =
+        z.axis_iter(Axis(1)).into_par_iter().zip(&shares).map(|(z, &share)| threshold(z, share)).collect();
     parameters.b_enc.iter_mut().zip(&thresholds).for_each(|(bias, threshold)| *bias = -threshold);
     let window = architecture.estimator().and_then(|estimator| estimator.window()).unwrap_or(f64::INFINITY);
     let (mut on, mut live, mut open) = (0usize, 0usize, 0usize);
@@ -252,7 +252,13 @@ fn draw(options: &BenchOptions, architecture: Architecture) -> Drawn {
         open += z.iter().filter(|z| f64::from((*z - threshold).abs()) < window).count();
     }
     let all = (batch_size * d_sae) as f64;
-    Drawn { x, parameters, density: on as f64 / all, live: live as f64 / d_sae as f64, open: open as f64 / all }
+    Drawn {
+        x,
+        parameters,
+        density: on as f64 / all,
+        live: live as f64 / d_sae as f64,
+        open: open as f64 / all,
+    }
 }
 
 /// Half-way between the values that so large a share lies above and the next one; a unit above all for none.

@@ -124,6 +124,21 @@ impl Simd for Avx2 {
         unsafe { _mm256_srli_epi32::<16>(a) }
     }
     #[inline(always)]
+    fn low_half(self, a: __m256i) -> __m256i {
+        // SAFETY: by `self`.
+        unsafe { _mm256_slli_epi32::<16>(a) }
+    }
+    #[inline(always)]
+    fn bits_of(self, value: __m256) -> __m256i {
+        // SAFETY: by `self`.
+        unsafe { _mm256_castps_si256(value) }
+    }
+    #[inline(always)]
+    fn floats_of(self, bits: __m256i) -> __m256 {
+        // SAFETY: by `self`.
+        unsafe { _mm256_castsi256_ps(bits) }
+    }
+    #[inline(always)]
     fn abs_words(self, a: __m256i) -> __m256i {
         // SAFETY: by `self`.
         unsafe { _mm256_abs_epi32(a) }
@@ -153,7 +168,8 @@ impl Simd for Avx2 {
         // SAFETY: by `self`.
         unsafe {
             let ones = _mm256_setr_epi8(
-                0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
+                0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3,
+                4,
             );
             let nibble = _mm256_set1_epi8(15);
             let low = _mm256_shuffle_epi8(ones, _mm256_and_si256(word, nibble));
@@ -186,7 +202,8 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn transpose_words(self, block: &mut [[u32; 16]; 16]) {
         for (row, column) in [(0, 0), (8, 8), (0, 8)] {
-            let (upper, lower) = (self.quarter_turned(block, row, column), self.quarter_turned(block, column, row));
+            let (upper, lower) =
+                (self.quarter_turned(block, row, column), self.quarter_turned(block, column, row));
             for at in 0..LANES {
                 self.store_words(upper[at], &mut block[column + at][row..]);
                 self.store_words(lower[at], &mut block[row + at][column..]);

@@ -196,7 +196,14 @@ impl Cpu {
                     clock.book(Part::Adam);
                 });
             });
-            adam::update(isa, numbers, &mut weights.b_dec, &mut first.b_dec, &mut second.b_dec, &forward.b_dec);
+            adam::update(
+                isa,
+                numbers,
+                &mut weights.b_dec,
+                &mut first.b_dec,
+                &mut second.b_dec,
+                &forward.b_dec,
+            );
         });
         self.stages.add_backward(began.elapsed().as_secs_f64(), &shares);
     }

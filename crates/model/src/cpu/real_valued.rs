@@ -30,9 +30,8 @@ fn through(
     batch: Batch,
 ) -> Passed {
     let (isa, n, activation) = (cpu.isa, batch.x.nrows(), architecture.activation);
-    let rows_of = |bias: ArrayView1<f32>| {
-        bias.broadcast((n, bias.len())).expect("a row is broadcast").to_owned()
-    };
+    let rows_of =
+        |bias: ArrayView1<f32>| bias.broadcast((n, bias.len())).expect("a row is broadcast").to_owned();
     let mut z = rows_of(parameters.b_enc.view());
     add_product(isa, batch.x, parameters.w_enc.view(), z.view_mut());
     let wide_z = z.mapv(f64::from);

@@ -71,7 +71,8 @@ fn integers(case: &Case, h: &Array2<f64>, n: usize, gradient: &Array2<f64>) {
         for panel in 0..batch.panels() {
             let sums = signs.of_panel(isa, panel, &mut counts);
             for (slot, &feature) in covariance.lanes_of(panel).iter().enumerate() {
-                let Some(mut column) = (feature != u32::MAX).then(|| from_counts.column_mut(feature as usize))
+                let Some(mut column) =
+                    (feature != u32::MAX).then(|| from_counts.column_mut(feature as usize))
                 else {
                     continue;
                 };

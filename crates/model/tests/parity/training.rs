@@ -80,7 +80,11 @@ pub fn step_functions(case: &Case) {
         let forward: Vec<f64> = x.iter().map(|&x| estimator.step(x)).collect();
         let backward: Vec<f64> = upstream.iter().zip(&x).map(|(&g, &z)| estimator.backward(g, z)).collect();
         let mut row: Vec<f32> = upstream.iter().map(|&g| g as f32).collect();
-        estimator.backward_slice(bae_kernels::Isa::best(), &mut row, &x.iter().map(|&z| z as f32).collect::<Vec<f32>>());
+        estimator.backward_slice(
+            bae_kernels::Isa::best(),
+            &mut row,
+            &x.iter().map(|&z| z as f32).collect::<Vec<f32>>(),
+        );
         case.expect("step", &format!("{name}.forward"), &forward);
         case.expect("f64", &format!("{name}.backward"), &backward);
         case.expect(
