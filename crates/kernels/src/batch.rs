@@ -204,9 +204,9 @@ pub(crate) mod tests {
                 prop_assert_eq!(batch.ones()[j] as usize, ones);
                 prop_assert_eq!(batch.mostly_on(j), 2 * ones > samples);
                 prop_assert_eq!(batch.minority(j) as usize, ones.min(samples - ones));
-                for k in 0..samples {
+                for (k, row) in plain.iter().enumerate() {
                     let differs = batch.differing(j)[k / 32] >> (k % 32) & 1 == 1;
-                    prop_assert_eq!(differs, plain[k][j] != batch.mostly_on(j));
+                    prop_assert_eq!(differs, row[j] != batch.mostly_on(j));
                 }
                 let set: u32 = batch.differing(j).iter().map(|word| word.count_ones()).sum();
                 prop_assert_eq!(set, batch.minority(j));

@@ -18,6 +18,9 @@ pub(crate) enum Kind {
     /// The same with VPOPCNTDQ.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// That with BF16.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
     #[cfg(target_arch = "aarch64")]
     Neon,
 }
@@ -58,16 +61,18 @@ impl Isa {
         let Some(wanted) = wanted.filter(|name| !name.is_empty()) else {
             return Ok(*all.last().expect("portable is always there"));
         };
-        // a CPU without vector popcount still has avx512
-        let found =
-            all.iter().rev().find(|isa| isa.name() == wanted || isa.name() == format!("{wanted}-base"));
+        // avx512 is the best of its kind: a CPU without vector popcount still has it
+        let of_kind = |name: &str| {
+            name.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
+        let found = all.iter().rev().find(|isa| of_kind(isa.name()));
         found.copied().ok_or_else(|| {
             let names: Vec<_> = all.iter().map(|isa| isa.name()).collect();
             format!("{ISA_VARIABLE} is {wanted}: this CPU has {}", names.join(", "))
         })
     }
 
-    /// `portable`, `avx2`, `avx512-base` (no vector popcount), `avx512` or `neon`.
+    /// `portable`, `avx2`, `avx512-base` (no vector popcount), `avx512`, `avx512-bf16` or `neon`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Portable => "portable",
@@ -77,6 +82,8 @@ impl Isa {
             Kind::Avx512Base => "avx512-base",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Bf16 => "avx512-bf16",
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => "neon",
         }
@@ -88,8 +95,13 @@ fn vectorised() -> Vec<Isa> {
     use std::arch::is_x86_feature_detected as has;
     let avx2 = has!("avx2") && has!("fma") && has!("popcnt") && has!("bmi1") && has!("bmi2");
     let base = avx2 && has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
-    let found =
-        [(avx2, Kind::Avx2), (base, Kind::Avx512Base), (base && has!("avx512vpopcntdq"), Kind::Avx512)];
+    let popcount = base && has!("avx512vpopcntdq");
+    let found = [
+        (avx2, Kind::Avx2),
+        (base, Kind::Avx512Base),
+        (popcount, Kind::Avx512),
+        (popcount && has!("avx512bf16"), Kind::Avx512Bf16),
+    ];
     found.into_iter().filter(|(there, _)| *there).map(|(_, kind)| Isa(kind)).collect()
 }
 
@@ -125,6 +137,11 @@ macro_rules! per_isa {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx2,fma,popcnt,bmi1,bmi2")]
             fn avx512(simd: $crate::lanes::Avx512, $($arg: $ty),*) $(-> $ret)? { body(simd, $($arg),*) }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(
+                enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx512bf16,avx2,fma,popcnt,bmi1,bmi2"
+            )]
+            fn avx512_bf16(simd: $crate::lanes::Avx512Bf16, $($arg: $ty),*) $(-> $ret)? { body(simd, $($arg),*) }
             #[cfg(target_arch = "aarch64")]
             #[target_feature(enable = "neon")]
             fn neon(simd: $crate::lanes::Neon, $($arg: $ty),*) $(-> $ret)? { body(simd, $($arg),*) }
@@ -139,6 +156,9 @@ macro_rules! per_isa {
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Kind::Avx512 => unsafe { avx512($crate::lanes::Avx512::new(), $($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::isa::Kind::Avx512Bf16 => unsafe { avx512_bf16($crate::lanes::Avx512Bf16::new(), $($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "aarch64")]
                 $crate::isa::Kind::Neon => unsafe { neon($crate::lanes::Neon::new(), $($arg),*) },
@@ -155,7 +175,12 @@ mod tests {
     #[test]
     fn a_name_picks_and_a_wrong_one_says_what_there_is() {
         for isa in Isa::available() {
-            assert_eq!(Isa::named(Some(isa.name())).unwrap().name(), isa.name());
+            // the name of a kind gives the best of it
+            let named = Isa::named(Some(isa.name())).unwrap().name();
+            assert!(named == isa.name() || isa.name() == "avx512" && named == "avx512-bf16", "{named}");
+        }
+        if let Some(best) = Isa::available().into_iter().rfind(|isa| isa.name().starts_with("avx512")) {
+            assert_eq!(Isa::named(Some("avx512")).unwrap(), best);
         }
         assert_eq!(Isa::named(None).unwrap(), *Isa::available().last().unwrap());
         let refused = Isa::named(Some("sse9")).unwrap_err();

@@ -6,6 +6,7 @@
 
 pub mod adam;
 pub mod batch;
+pub mod bf16;
 pub mod bits;
 pub mod columns;
 pub mod gather;

@@ -6,7 +6,7 @@
 
 use crate::Isa;
 use crate::batch::PANEL;
-use crate::columns::ColumnPanels;
+use crate::columns::{ColumnPanels, WIDTH};
 use crate::isa::per_isa;
 use crate::lanes::Simd;
 use ndarray::{ArrayView2, ArrayViewMut2, s};
@@ -18,12 +18,46 @@ const DEPTH: usize = 512;
 
 /// The left side of products, `[rows, depth]`, packed for the registers of one instruction set.
 #[derive(Default)]
-pub struct PackedRows {
+pub struct PackedRows<T = f32> {
     rows: usize,
     depth: usize,
     tile_rows: usize,
     /// `[block of DEPTH][tile][depth in the block][tile_rows]`; what is missing in the last tile is 0.
-    values: Vec<f32>,
+    values: Vec<T>,
+}
+
+/// What the product multiplies: one depth in 32 bits, or more.
+pub(crate) trait Factor: Copy + Default + Send + Sync {
+    /// A register of factors.
+    type Register<S: Simd>: Copy;
+    /// The same in all lanes.
+    fn splat<S: Simd>(simd: S, value: Self) -> Self::Register<S>;
+    /// The first factors of `from`.
+    fn load<S: Simd>(simd: S, from: &[Self]) -> Self::Register<S>;
+    /// A sum as [`Factor::mul_add`] may take it.
+    fn start<S: Simd>(simd: S, sum: S::Floats) -> S::Floats;
+    /// a·b + c.
+    fn mul_add<S: Simd>(simd: S, a: Self::Register<S>, b: Self::Register<S>, c: S::Floats) -> S::Floats;
+}
+
+impl Factor for f32 {
+    type Register<S: Simd> = S::Floats;
+    #[inline(always)]
+    fn splat<S: Simd>(simd: S, value: f32) -> S::Floats {
+        simd.splat(value)
+    }
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, from: &[f32]) -> S::Floats {
+        simd.load(from)
+    }
+    #[inline(always)]
+    fn start<S: Simd>(_: S, sum: S::Floats) -> S::Floats {
+        sum
+    }
+    #[inline(always)]
+    fn mul_add<S: Simd>(simd: S, a: S::Floats, b: S::Floats, c: S::Floats) -> S::Floats {
+        simd.mul_add(a, b, c)
+    }
 }
 
 impl PackedRows {
@@ -38,31 +72,25 @@ impl PackedRows {
     /// Packs `[rows, columns]` that is cut into panels of columns.
     pub fn pack_columns(&mut self, isa: Isa, from: &ColumnPanels) {
         self.fill(isa, from.rows(), from.columns(), |rows, depths, tile_rows, to| {
-            const WIDTH: usize = crate::columns::WIDTH;
-            for first in depths.clone().step_by(WIDTH) {
-                let count = WIDTH.min(depths.end - first);
-                let panel = &from.panel(first / WIDTH)[rows.clone()];
-                let to = &mut to[(first - depths.start) * tile_rows..];
-                for (row, values) in panel.iter().enumerate() {
-                    for (to, &value) in to.chunks_exact_mut(tile_rows).zip(&values[..count]) {
-                        to[row] = value;
-                    }
-                }
-            }
+            copy_columns(from, rows, depths, tile_rows, to);
         });
     }
+}
 
-    fn fill(
+impl<T: Copy + Default + Send + Sync> PackedRows<T> {
+    /// Packs by a function that writes the given rows and depths of one tile as `[depth][rows of a tile]`; rows that
+    /// the last tile lacks are 0 before.
+    pub(crate) fn fill(
         &mut self,
         isa: Isa,
         rows: usize,
         depth: usize,
-        fill: impl Fn(Range<usize>, Range<usize>, usize, &mut [f32]) + Sync,
+        fill: impl Fn(Range<usize>, Range<usize>, usize, &mut [T]) + Sync,
     ) {
         let tile_rows = tile_rows(isa);
         let tiles = rows.div_ceil(tile_rows);
         (self.rows, self.depth, self.tile_rows) = (rows, depth, tile_rows);
-        self.values.resize(tiles * tile_rows * depth, 0.0);
+        self.values.resize(tiles * tile_rows * depth, T::default());
         let mut blocks = self.values.as_mut_slice();
         for start in (0..depth).step_by(DEPTH) {
             let depths = start..depth.min(start + DEPTH);
@@ -72,13 +100,29 @@ impl PackedRows {
                 let first = tile * tile_rows;
                 let here = first..rows.min(first + tile_rows);
                 if here.len() < tile_rows {
-                    to.fill(0.0);
+                    to.fill(T::default());
                 }
                 fill(here, depths.clone(), tile_rows, to);
             });
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn values(&self) -> &[T] {
+        &self.values
+    }
+
+    /// The blocks: first depth, and the tiles one after another.
+    fn blocks(&self) -> impl Iterator<Item = (Range<usize>, &[T])> {
+        let lanes = self.rows.div_ceil(self.tile_rows.max(1)) * self.tile_rows;
+        (0..self.depth).step_by(DEPTH).map(move |start| {
+            let end = self.depth.min(start + DEPTH);
+            (start..end, &self.values[start * lanes..end * lanes])
+        })
+    }
+}
+
+impl<T> PackedRows<T> {
     /// Rows packed.
     pub fn rows(&self) -> usize {
         self.rows
@@ -88,19 +132,10 @@ impl PackedRows {
     pub fn depth(&self) -> usize {
         self.depth
     }
-
-    /// The blocks: first depth, and the tiles one after another.
-    fn blocks(&self) -> impl Iterator<Item = (Range<usize>, &[f32])> {
-        let lanes = self.rows.div_ceil(self.tile_rows.max(1)) * self.tile_rows;
-        (0..self.depth).step_by(DEPTH).map(move |start| {
-            let end = self.depth.min(start + DEPTH);
-            (start..end, &self.values[start * lanes..end * lanes])
-        })
-    }
 }
 
 /// Copies up to `tile_rows` rows to `[depth][tile_rows]`.
-fn copy_tile(from: ArrayView2<f32>, tile_rows: usize, to: &mut [f32]) {
+pub(crate) fn copy_tile(from: ArrayView2<f32>, tile_rows: usize, to: &mut [f32]) {
     if from.strides()[0] == 1 {
         for (column, to) in from.columns().into_iter().zip(to.chunks_exact_mut(tile_rows)) {
             match column.to_slice() {
@@ -117,6 +152,26 @@ fn copy_tile(from: ArrayView2<f32>, tile_rows: usize, to: &mut [f32]) {
     }
 }
 
+/// Copies rows and depths of a matrix in panels of columns to `[depth][tile_rows]`; the first depth begins a panel.
+pub(crate) fn copy_columns(
+    from: &ColumnPanels,
+    rows: Range<usize>,
+    depths: Range<usize>,
+    tile_rows: usize,
+    to: &mut [f32],
+) {
+    for first in depths.clone().step_by(WIDTH) {
+        let count = WIDTH.min(depths.end - first);
+        let panel = &from.panel(first / WIDTH)[rows.clone()];
+        let to = &mut to[(first - depths.start) * tile_rows..];
+        for (row, values) in panel.iter().enumerate() {
+            for (to, &value) in to.chunks_exact_mut(tile_rows).zip(&values[..count]) {
+                to[row] = value;
+            }
+        }
+    }
+}
+
 per_isa! {
     fn tile_rows[simd: S]() -> usize {
         S::TILE_ROWS
@@ -128,17 +183,23 @@ per_isa! {
     ///
     /// Panics if the lengths do not fit `a`.
     pub fn add_panel[simd: S](a: &PackedRows, b: &[f32], out: &mut [f32]) {
-        assert_eq!((b.len(), out.len()), (a.depth * PANEL, a.rows * PANEL), "a panel of b and of c");
-        let (b, _) = b.as_chunks::<PANEL>();
-        let (out, _) = out.as_chunks_mut::<PANEL>();
-        for (depths, tiles) in a.blocks() {
-            assert_eq!(a.tile_rows, S::TILE_ROWS, "rows packed for another instruction set");
-            let b = &b[depths];
-            for (a, out) in tiles.chunks_exact(S::TILE_ROWS * b.len()).zip(out.chunks_mut(S::TILE_ROWS)) {
-                match S::TILE_VECTORS {
-                    1 => rows_of_tile::<S, 1>(simd, a, b, out),
-                    _ => rows_of_tile::<S, 2>(simd, a, b, out),
-                }
+        add_tiles(simd, a, b, out);
+    }
+}
+
+/// [`add_panel`] for any factors.
+#[inline(always)]
+pub(crate) fn add_tiles<S: Simd, T: Factor>(simd: S, a: &PackedRows<T>, b: &[T], out: &mut [f32]) {
+    assert_eq!((b.len(), out.len()), (a.depth * PANEL, a.rows * PANEL), "a panel of b and of c");
+    let (b, _) = b.as_chunks::<PANEL>();
+    let (out, _) = out.as_chunks_mut::<PANEL>();
+    for (depths, tiles) in a.blocks() {
+        assert_eq!(a.tile_rows, S::TILE_ROWS, "rows packed for another instruction set");
+        let b = &b[depths];
+        for (a, out) in tiles.chunks_exact(S::TILE_ROWS * b.len()).zip(out.chunks_mut(S::TILE_ROWS)) {
+            match S::TILE_VECTORS {
+                1 => rows_of_tile::<S, T, 1>(simd, a, b, out),
+                _ => rows_of_tile::<S, T, 2>(simd, a, b, out),
             }
         }
     }
@@ -146,16 +207,16 @@ per_isa! {
 
 /// The last tile has fewer rows: a kernel for each number, so that none are computed in vain.
 #[inline(always)]
-fn rows_of_tile<S: Simd, const VECTORS: usize>(
+fn rows_of_tile<S: Simd, T: Factor, const VECTORS: usize>(
     simd: S,
-    a: &[f32],
-    b: &[[f32; PANEL]],
+    a: &[T],
+    b: &[[T; PANEL]],
     out: &mut [[f32; PANEL]],
 ) {
     macro_rules! tile {
         ($($rows:literal)*) => {
             match out.len() {
-                $($rows if $rows <= S::TILE_ROWS => tile::<S, VECTORS, $rows>(simd, a, b, out),)*
+                $($rows if $rows <= S::TILE_ROWS => tile::<S, T, VECTORS, $rows>(simd, a, b, out),)*
                 rows => unreachable!("{rows} rows in a tile of {}", S::TILE_ROWS),
             }
         };
@@ -165,10 +226,10 @@ fn rows_of_tile<S: Simd, const VECTORS: usize>(
 
 #[inline(always)]
 #[allow(clippy::needless_range_loop)]
-fn tile<S: Simd, const VECTORS: usize, const ROWS: usize>(
+fn tile<S: Simd, T: Factor, const VECTORS: usize, const ROWS: usize>(
     simd: S,
-    a: &[f32],
-    b: &[[f32; PANEL]],
+    a: &[T],
+    b: &[[T; PANEL]],
     out: &mut [[f32; PANEL]],
 ) {
     let out: &mut [[f32; PANEL]; ROWS] = out.first_chunk_mut().expect("rows of a tile");
@@ -179,18 +240,18 @@ fn tile<S: Simd, const VECTORS: usize, const ROWS: usize>(
         let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
         for row in 0..ROWS {
             for vector in 0..VECTORS {
-                sums[row][vector] = simd.load(&out[row][first + vector * S::LANES..]);
+                sums[row][vector] = T::start(simd, simd.load(&out[row][first + vector * S::LANES..]));
             }
         }
         for (a, b) in a.chunks_exact(S::TILE_ROWS).zip(b) {
-            let mut columns = [simd.splat(0.0); VECTORS];
+            let mut columns = [T::splat(simd, T::default()); VECTORS];
             for vector in 0..VECTORS {
-                columns[vector] = simd.load(&b[first + vector * S::LANES..]);
+                columns[vector] = T::load(simd, &b[first + vector * S::LANES..]);
             }
             for row in 0..ROWS {
-                let value = simd.splat(a[row]);
+                let value = T::splat(simd, a[row]);
                 for vector in 0..VECTORS {
-                    sums[row][vector] = simd.mul_add(value, columns[vector], sums[row][vector]);
+                    sums[row][vector] = T::mul_add(simd, value, columns[vector], sums[row][vector]);
                 }
             }
         }

@@ -117,7 +117,7 @@ fn crossing(isa: Isa) -> usize {
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512Base => 100,
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512 => 25,
+        Kind::Avx512 | Kind::Avx512Bf16 => 25,
         #[cfg(target_arch = "aarch64")]
         Kind::Neon => 40,
     }

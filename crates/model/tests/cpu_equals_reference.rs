@@ -2,7 +2,7 @@
 
 use bae_model::{
     Activation, Adam, Architecture, Backend, Batch, Cpu, Estimator, Objective, OutputActivation, Parameters,
-    Target, Trace, reference::Reference,
+    Precision, Target, Trace, reference::Reference,
 };
 use ndarray::{Array1, Array2};
 use proptest::prelude::*;
@@ -139,6 +139,27 @@ proptest! {
             prop_assert!(!decided(&z, Estimator::Identity), "codes differ although no pre-activation is near 0");
         }
     }
+}
+
+/// Factors keep eight bits, so a sum is off by about 2⁻⁸ of its terms' size, and few codes change.
+#[test]
+fn bf16_products_are_near_those_of_f32() {
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let (n, d_in, d_sae) = (64, 48, 96);
+    let start = parameters(&mut rng, d_in, d_sae, d_in);
+    let x = uniform(&mut rng, n, d_in);
+    let batch = Batch { x: x.view(), target: Target::Input };
+    let architecture = Architecture::binary(Estimator::Identity);
+    let trace = |precision| {
+        let mut cpu = Cpu::new(&start, 2).with_precision(precision);
+        cpu.trace(&architecture, &Objective::default(), batch).unwrap()
+    };
+    let (f32, bf16) = (trace(Precision::F32), trace(Precision::Bf16));
+    let off = |a: &Array2<f64>, b: &Array2<f64>| largest(&(a - b)) / largest(a);
+    assert!(off(&f32.z, &bf16.z) > 1e-5 && off(&f32.z, &bf16.z) < 0.01);
+    let flipped = f32.h.iter().zip(&bf16.h).filter(|(a, b)| a != b).count();
+    assert!(flipped < n * d_sae / 100, "{flipped} codes");
+    assert!((f32.stats.mse - bf16.stats.mse).abs() < 0.02 * f32.stats.mse);
 }
 
 #[test]

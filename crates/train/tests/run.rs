@@ -184,7 +184,7 @@ fn cancelling_works_before_the_first_step() {
 fn a_saved_model_takes_raw_states() {
     let data = states(200, 12);
     let outcome = run(&data, r#"{"dSae": 40, "steps": 60, "batchSize": 40}"#).unwrap();
-    let model = bae_model::Cpu::new(outcome.model, 1);
+    let model = bae_model::Cpu::new(&outcome.model, 1);
     let all = bae_train::evaluate(&model, &outcome.plan.architecture(), &data, None, |_| true).unwrap();
     assert!(all.explained_variance > 0.5, "{all:?}");
     let stopped = bae_train::evaluate(&model, &outcome.plan.architecture(), &data, None, |_| false);
@@ -196,7 +196,7 @@ fn evaluation_equals_the_plain_formulas() {
     let data = states(50, 6);
     let outcome = run(&data, r#"{"dSae": 16, "steps": 10, "batchSize": 25}"#).unwrap();
     let architecture = outcome.plan.architecture();
-    let model = bae_model::Cpu::new(outcome.model, 2);
+    let model = bae_model::Cpu::new(&outcome.model, 2);
     let measured = bae_train::evaluate(&model, &architecture, &data, None, |_| true).unwrap();
     let mut x = ndarray::Array2::zeros((50, 6));
     data.read(0..50, x.view_mut()).unwrap();

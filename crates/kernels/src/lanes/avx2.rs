@@ -124,6 +124,21 @@ impl Simd for Avx2 {
         unsafe { _mm256_srli_epi32::<16>(a) }
     }
     #[inline(always)]
+    fn low_half(self, a: __m256i) -> __m256i {
+        // SAFETY: by `self`.
+        unsafe { _mm256_slli_epi32::<16>(a) }
+    }
+    #[inline(always)]
+    fn bits_of(self, value: __m256) -> __m256i {
+        // SAFETY: by `self`.
+        unsafe { _mm256_castps_si256(value) }
+    }
+    #[inline(always)]
+    fn floats_of(self, bits: __m256i) -> __m256 {
+        // SAFETY: by `self`.
+        unsafe { _mm256_castsi256_ps(bits) }
+    }
+    #[inline(always)]
     fn abs_words(self, a: __m256i) -> __m256i {
         // SAFETY: by `self`.
         unsafe { _mm256_abs_epi32(a) }

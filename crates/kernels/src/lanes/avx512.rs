@@ -6,7 +6,8 @@ const LANES: usize = 16;
 /// Sixteen lanes, alike but for how bits are counted. A value of the type exists only where the CPU has its features:
 /// that is the reason of every block below.
 macro_rules! avx512 {
-    ($(#[$meta:meta])* $name:ident, counts: $counts:expr, |$sums:ident, $word:ident| count: $count:block, counted: $counted:block) => {
+    ($(#[$meta:meta])* $name:ident, counts: $counts:expr, |$sums:ident, $word:ident| count: $count:block, counted: $counted:block
+        $(, |$a:ident, $b:ident, $c:ident| dot_pairs: $dot_pairs:block)?) => {
         $(#[$meta])*
         #[derive(Clone, Copy)]
         pub(crate) struct $name(());
@@ -133,6 +134,21 @@ macro_rules! avx512 {
                 unsafe { _mm512_srli_epi32::<16>(a) }
             }
             #[inline(always)]
+            fn low_half(self, a: __m512i) -> __m512i {
+                // SAFETY: by `self`.
+                unsafe { _mm512_slli_epi32::<16>(a) }
+            }
+            #[inline(always)]
+            fn bits_of(self, value: __m512) -> __m512i {
+                // SAFETY: by `self`.
+                unsafe { _mm512_castps_si512(value) }
+            }
+            #[inline(always)]
+            fn floats_of(self, bits: __m512i) -> __m512 {
+                // SAFETY: by `self`.
+                unsafe { _mm512_castsi512_ps(bits) }
+            }
+            #[inline(always)]
             fn abs_words(self, a: __m512i) -> __m512i {
                 // SAFETY: by `self`.
                 unsafe { _mm512_abs_epi32(a) }
@@ -162,6 +178,13 @@ macro_rules! avx512 {
             fn counted(self, $sums: __m512i) -> __m512i {
                 $counted
             }
+            $(
+                #[inline(always)]
+                fn dot_pairs(self, $a: __m512i, $b: __m512i, $c: __m512) -> __m512 {
+                    // SAFETY: by `self`.
+                    unsafe { $dot_pairs }
+                }
+            )?
 
             #[inline(always)]
             fn transpose(self, from: &[f32], stride: usize, to: &mut [f32], to_stride: usize) {
@@ -189,6 +212,24 @@ avx512! {
     Avx512, counts: 1 << 20,
     |sums, word| count: { _mm512_add_epi32(sums, _mm512_popcnt_epi32(word)) },
     counted: { sums }
+}
+
+avx512! {
+    /// AVX-512 F, BW, DQ, VL, VPOPCNTDQ and BF16.
+    Avx512Bf16, counts: 1 << 20,
+    |sums, word| count: { _mm512_add_epi32(sums, _mm512_popcnt_epi32(word)) },
+    counted: { sums },
+    |a, b, c| dot_pairs: { _mm512_dpbf16_ps(c, pairs(a), pairs(b)) }
+}
+
+/// Words taken for pairs of bfloat16: the lower half comes first.
+///
+/// # Safety
+/// The CPU has AVX-512 F.
+#[inline(always)]
+unsafe fn pairs(words: __m512i) -> __m512bh {
+    // SAFETY: both are 512 bits of which any are valid.
+    unsafe { std::mem::transmute(words) }
 }
 
 avx512! {

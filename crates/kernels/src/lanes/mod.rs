@@ -11,7 +11,7 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::{Avx512, Avx512Base};
+pub(crate) use avx512::{Avx512, Avx512Base, Avx512Bf16};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
@@ -78,6 +78,8 @@ pub(crate) trait Simd: Copy {
     fn mul_words(self, a: Self::Words, b: Self::Words) -> Self::Words;
     /// The upper 16 bits of each lane.
     fn high_half(self, a: Self::Words) -> Self::Words;
+    /// The lower 16 bits of each lane, moved to the upper half.
+    fn low_half(self, a: Self::Words) -> Self::Words;
     /// |a| of signed lanes.
     fn abs_words(self, a: Self::Words) -> Self::Words;
     /// Bit l set where lane l, signed, is above 0.
@@ -86,6 +88,46 @@ pub(crate) trait Simd: Copy {
     fn zero_words(self, a: Self::Words) -> u32;
     /// The lanes of `value` where those of `a`, signed, are above 0; 0 elsewhere.
     fn where_positive(self, a: Self::Words, value: Self::Words) -> Self::Words;
+
+    /// The bits of floats.
+    fn bits_of(self, value: Self::Floats) -> Self::Words;
+    /// The floats of these bits.
+    fn floats_of(self, bits: Self::Words) -> Self::Floats;
+    /// Denormals become 0 and keep their sign.
+    #[inline(always)]
+    fn flush(self, value: Self::Floats) -> Self::Floats {
+        let bits = self.bits_of(value);
+        let magnitude = self.and(bits, self.splat_words(!SIGN));
+        let normal = self.where_positive(self.sub_words(magnitude, self.splat_words(HIGHEST_DENORMAL)), bits);
+        self.floats_of(self.or(normal, self.and(bits, self.splat_words(SIGN))))
+    }
+    /// c plus the products of two bfloat16 a lane: [`flushed_mul_add`] of the upper halves of a and b, then of the
+    /// lower halves. This is VDPBF16PS for a, b and c without denormals; only NaN payloads differ.
+    #[inline(always)]
+    fn dot_pairs(self, a: Self::Words, b: Self::Words, c: Self::Floats) -> Self::Floats {
+        let high = self.splat_words(0xFFFF_0000);
+        let (a_odd, a_even) = (self.floats_of(self.and(a, high)), self.floats_of(self.low_half(a)));
+        let (b_odd, b_even) = (self.floats_of(self.and(b, high)), self.floats_of(self.low_half(b)));
+        let odd = self.mul_add(a_odd, b_odd, c);
+        let sum = self.mul_add(a_even, b_even, odd);
+        if self.may_be_tiny(odd) | self.may_be_tiny(sum) == 0 {
+            return sum;
+        }
+        let (mut a_lanes, mut b_lanes, mut c_lanes) = ([0; 16], [0; 16], [0.0; 16]);
+        self.store_words(a, &mut a_lanes);
+        self.store_words(b, &mut b_lanes);
+        self.store(c, &mut c_lanes);
+        dot_lanes(&a_lanes, &b_lanes, &mut c_lanes);
+        self.load(&c_lanes)
+    }
+    /// Bit l set where lane l is a denormal or the lowest normal, of either sign.
+    #[inline(always)]
+    fn may_be_tiny(self, value: Self::Floats) -> u32 {
+        let bits = self.bits_of(value);
+        // without the sign, and without 0: that wraps
+        let below = self.sub_words(self.add_words(bits, bits), self.splat_words(1));
+        self.zero_words(self.and(below, self.splat_words(0xFF00_0000)))
+    }
 
     /// Adds the bits set in `word` to `sums`, which starts from zero and holds partial counts in a form of its own:
     /// at most [`Simd::COUNTS`] words, then [`Simd::counted`].
@@ -107,6 +149,36 @@ pub(crate) trait Simd: Copy {
     fn transpose_words(self, block: &mut [[u32; 16]; 16]) {
         *block = std::array::from_fn(|row| block.each_ref().map(|words| words[row]));
     }
+}
+
+const SIGN: u32 = 1 << 31;
+const HIGHEST_DENORMAL: u32 = 0x007F_FFFF;
+
+/// [`Simd::dot_pairs`] where something comes near the denormals, which is rare.
+#[cold]
+#[inline(never)]
+fn dot_lanes(a: &[u32; 16], b: &[u32; 16], c: &mut [f32; 16]) {
+    let (odd, even) = (|pair| f32::from_bits(pair & 0xFFFF_0000), |pair| f32::from_bits(pair << 16));
+    for ((&a, &b), c) in a.iter().zip(b).zip(c) {
+        *c = flushed_mul_add(even(a), even(b), flushed_mul_add(odd(a), odd(b), *c));
+    }
+}
+
+/// a·b + c, rounded once to the nearest, ties to even; a result that is tiny becomes 0 and keeps its sign. None of the
+/// three may be denormal; a and b are bfloat16.
+///
+/// As x86 decides it everywhere, tiny is what lies below the normals if rounded to 24 bits at any exponent. So a sum
+/// that IEEE 754 rounds up to the lowest normal may be tiny: the denormals end at a coarser grid than the numbers
+/// just below the lowest normal would have.
+#[inline]
+fn flushed_mul_add(a: f32, b: f32, c: f32) -> f32 {
+    const LOWEST: f32 = f32::MIN_POSITIVE;
+    // half a unit of 24 bits below the lowest normal; the tie rounds up, to even
+    const NOT_TINY: f64 = LOWEST as f64 * (1.0 - 1.0 / (1 << 25) as f64);
+    let sum = a.mul_add(b, c);
+    // exact where the comparison is close: a·b has 16 bits
+    let tiny = sum.abs() <= LOWEST && (f64::from(a) * f64::from(b) + f64::from(c)).abs() < NOT_TINY;
+    if tiny { 0f32.copysign(sum) } else { sum }
 }
 
 #[cfg(test)]
@@ -132,6 +204,8 @@ mod tests {
                 each(&|a, b, _| simd.add(a, b)),
                 each(&|a, b, _| simd.sub(a, b)),
                 each(&|_, _, _| simd.splat(a[3])),
+                each(&|a, b, _| simd.floats_of(simd.xor(simd.bits_of(a), simd.bits_of(b)))),
+                each(&|a, _, _| simd.flush(a)),
                 masks,
             ]
         }
@@ -163,6 +237,7 @@ mod tests {
                 each(&|a, b| simd.mul_words(a, b)),
                 each(&|a, _| simd.abs_words(a)),
                 each(&|a, _| simd.high_half(a)),
+                each(&|a, _| simd.low_half(a)),
                 mask(&|a| simd.positive_words(a)),
                 mask(&|a| simd.zero_words(a)),
                 each(&|a, b| simd.where_positive(a, b)),

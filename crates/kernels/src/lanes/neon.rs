@@ -129,6 +129,21 @@ impl Simd for Neon {
         unsafe { vshrq_n_u32::<16>(a) }
     }
     #[inline(always)]
+    fn low_half(self, a: uint32x4_t) -> uint32x4_t {
+        // SAFETY: by `self`.
+        unsafe { vshlq_n_u32::<16>(a) }
+    }
+    #[inline(always)]
+    fn bits_of(self, value: float32x4_t) -> uint32x4_t {
+        // SAFETY: by `self`.
+        unsafe { vreinterpretq_u32_f32(value) }
+    }
+    #[inline(always)]
+    fn floats_of(self, bits: uint32x4_t) -> float32x4_t {
+        // SAFETY: by `self`.
+        unsafe { vreinterpretq_f32_u32(bits) }
+    }
+    #[inline(always)]
     fn abs_words(self, a: uint32x4_t) -> uint32x4_t {
         // SAFETY: by `self`.
         unsafe { vreinterpretq_u32_s32(vabsq_s32(vreinterpretq_s32_u32(a))) }

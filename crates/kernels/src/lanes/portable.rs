@@ -98,6 +98,18 @@ impl Simd for Portable {
         a.map(|a| a >> 16)
     }
     #[inline(always)]
+    fn low_half(self, a: [u32; LANES]) -> [u32; LANES] {
+        a.map(|a| a << 16)
+    }
+    #[inline(always)]
+    fn bits_of(self, value: [f32; LANES]) -> [u32; LANES] {
+        value.map(f32::to_bits)
+    }
+    #[inline(always)]
+    fn floats_of(self, bits: [u32; LANES]) -> [f32; LANES] {
+        bits.map(f32::from_bits)
+    }
+    #[inline(always)]
     fn abs_words(self, a: [u32; LANES]) -> [u32; LANES] {
         a.map(|a| (a as i32).wrapping_abs() as u32)
     }

@@ -1,5 +1,6 @@
 //! The step on the CPU: f32 products, codes as bits, penalties as integers.
 
+mod left;
 mod output;
 mod real_valued;
 mod stages;
@@ -17,8 +18,8 @@ use bae_codes::BitMatrix;
 use bae_kernels::adam::AdamStep;
 use bae_kernels::batch::{BatchCodes, PANEL};
 use bae_kernels::columns::ColumnPanels;
-use bae_kernels::product::PackedRows;
 use bae_kernels::{Isa, adam, gather};
+use left::Left;
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 use stages::{Part, Shares};
@@ -136,8 +137,9 @@ impl Cpu {
         batch: Batch,
         keep_outputs: bool,
     ) -> Result<Option<Forward>, ModelError> {
-        let Self { weights, scratch, stages, isa, threads, .. } = self;
-        let setup = Setup { isa: *isa, estimator, output: architecture.output, objective, keep_outputs };
+        let Self { weights, scratch, stages, isa, precision, threads, .. } = self;
+        let (isa, precision) = (*isa, *precision);
+        let setup = Setup { isa, precision, estimator, output: architecture.output, objective, keep_outputs };
         match threads.install(|| step::forward(setup, weights, scratch, stages, batch)) {
             Ok(forward) => Ok(Some(forward)),
             Err(_) if objective.as_published => Ok(None),
@@ -291,9 +293,9 @@ impl Backend for Cpu {
         self.check_width("hidden states", self.weights.d_in, x.ncols())?;
         let estimator = architecture.estimator().unwrap_or(Estimator::Identity);
         let words = self.threads.install(|| {
-            let mut rows = PackedRows::default();
-            rows.pack(self.isa, x);
-            step::encode(self.isa, &self.weights, &rows, &self.scratch.panels, estimator)
+            let mut rows = Left::default();
+            rows.pack(self.isa, Precision::F32, x);
+            step::encode(self.isa, estimator, &self.weights, &rows, &self.scratch.panels, None)
         });
         let words = words.map_err(|Poisoned { row, feature }| ModelError::NotFinite { row, feature })?;
         Ok(BitMatrix::from_panels(x.nrows(), self.weights.d_sae, &words))

@@ -1,15 +1,16 @@
 //! Forward and backward of a Binary Autoencoder. Between the barriers that the whole code and the whole error are,
 //! everything runs panel by panel of 32 features, and what a panel needs stays in the cache.
 
+use super::left::Left;
 use super::stages::{Clock, Part, Stages, timed};
 use super::weights::{Panels, Weights};
 use super::{Poisoned, output};
-use crate::{Batch, Estimator, Objective, OutputActivation, StepStats, Target, activation};
+use crate::{Batch, Estimator, Objective, OutputActivation, Precision, StepStats, Target, activation};
 use bae_codes::entropy;
 use bae_kernels::batch::{BatchCodes, PANEL, pack_panel};
 use bae_kernels::columns::ColumnPanels;
 use bae_kernels::pairs::{self, Covariance};
-use bae_kernels::product::{self, PackedRows};
+use bae_kernels::product;
 use bae_kernels::pulls::{self, Pulls};
 use bae_kernels::signs::SignedCounts;
 use bae_kernels::window::{self, Open};
@@ -22,12 +23,12 @@ use std::sync::Mutex;
 /// Memory that every step uses again.
 #[derive(Default)]
 pub(super) struct Scratch {
-    x: PackedRows,
+    x: Left,
     /// Pre-activations, `[panel][n][32]`.
     z: Vec<f32>,
     y: ColumnPanels,
-    x_columns: PackedRows,
-    errors: PackedRows,
+    x_columns: Left,
+    errors: Left,
     /// The errors, row-major: for gradients of single entries.
     error_rows: Vec<f32>,
     pub panels: PanelPool,
@@ -63,6 +64,8 @@ pub(super) struct PanelGradients {
     pub decoder: Vec<f32>,
     /// Decoder rows turned, `[d_out][32]`.
     turned: Vec<f32>,
+    /// A panel in another precision.
+    rounded: Vec<u32>,
     /// Signed counts, `[16 slots][n][16]`.
     counts: Vec<[i32; 16]>,
     /// Where the estimator lets gradients through.
@@ -100,6 +103,7 @@ struct Penalties {
 #[derive(Clone, Copy)]
 pub(super) struct Setup<'a> {
     pub isa: Isa,
+    pub precision: Precision,
     pub estimator: Estimator,
     pub output: OutputActivation,
     pub objective: &'a Objective,
@@ -115,15 +119,15 @@ pub(super) fn forward(
     stages: &mut Stages,
     batch: Batch,
 ) -> Result<Forward, Poisoned> {
-    let Setup { isa, estimator, objective, .. } = setup;
+    let Setup { isa, precision, estimator, objective, .. } = setup;
     let n = batch.x.nrows();
     timed(&mut stages.pack, || {
-        scratch.x.pack(isa, batch.x);
-        scratch.x_columns.pack(isa, batch.x.t());
+        scratch.x.pack(isa, precision, batch.x);
+        scratch.x_columns.pack(isa, precision, batch.x.t());
     });
     let words = timed(&mut stages.encode, || {
         scratch.z.resize(weights.d_sae.div_ceil(PANEL) * n * PANEL, 0.0);
-        encode_into(isa, weights, &scratch.x, &mut scratch.z, estimator)
+        encode(isa, estimator, weights, &scratch.x, &scratch.panels, Some(&mut scratch.z))
     })?;
     let codes = timed(&mut stages.turn, || BatchCodes::new(n, weights.d_sae, words));
     timed(&mut stages.decode, || {
@@ -131,7 +135,7 @@ pub(super) fn forward(
     });
     let Errors { mut stats, b_dec, outputs } = timed(&mut stages.errors, || {
         let errors = errors(setup, &mut scratch.y, batch);
-        scratch.errors.pack_columns(isa, &scratch.y);
+        scratch.errors.pack_columns(isa, precision, &scratch.y);
         if estimator.window().is_some() {
             scratch.y.copy_rows(&mut scratch.error_rows);
         }
@@ -142,42 +146,58 @@ pub(super) fn forward(
     Ok(Forward { codes, stats, b_dec, outputs, penalties })
 }
 
-/// z = x W_enc + b_enc into `z` `[panel][n][32]`, and the step function's words `[panel][n]`.
-fn encode_into(
+/// Codes of the rows `x`, as words `[panel][n]`; pre-activations go to `z` `[panel][n][32]` if it is given.
+pub(super) fn encode(
     isa: Isa,
-    weights: &Weights,
-    x: &PackedRows,
-    z: &mut [f32],
     estimator: Estimator,
+    weights: &Weights,
+    x: &Left,
+    pool: &PanelPool,
+    z: Option<&mut [f32]>,
 ) -> Result<Vec<u32>, Poisoned> {
     let n = x.rows();
     let mut words = vec![0u32; weights.d_sae.div_ceil(PANEL) * n];
     if n == 0 {
         return Ok(words);
     }
-    let panels = weights.panels(1).zip(z.par_chunks_mut(n * PANEL)).zip(words.par_chunks_mut(n)).enumerate();
-    let poison = panels.with_max_len(2).filter_map(|(at, ((panel, z), words))| {
-        let found = encode_panel(isa, &panel, x, z, estimator);
-        bits(isa, estimator, weights.d_sae - at * PANEL, z, words);
-        found.map(|(row, feature)| (row, at * PANEL + feature))
-    });
-    match poison.min() {
+    let panels = weights.panels(1).zip(words.par_chunks_mut(n)).enumerate().with_max_len(2);
+    let of_panel =
+        |at: usize, panel: Panels<&[f32]>, z: &mut [f32], rounded: &mut Vec<u32>, words: &mut [u32]| {
+            pre_activations(isa, &panel, x, rounded, z);
+            bits(isa, estimator, weights.d_sae - at * PANEL, z, words);
+            find_poison(estimator, z).map(|(row, feature)| (row, at * PANEL + feature))
+        };
+    let poison = match z {
+        Some(z) => panels
+            .zip(z.par_chunks_mut(n * PANEL))
+            .filter_map(|((at, (panel, words)), z)| {
+                pool.with(|memory| of_panel(at, panel, z, &mut memory.rounded, words))
+            })
+            .min(),
+        None => panels
+            .filter_map(|(at, (panel, words))| {
+                pool.with(|PanelGradients { grad_z, rounded, .. }| {
+                    grad_z.resize(n * PANEL, 0.0);
+                    of_panel(at, panel, grad_z, rounded, words)
+                })
+            })
+            .min(),
+    };
+    match poison {
         Some((row, feature)) => Err(Poisoned { row, feature }),
         None => Ok(words),
     }
 }
 
-/// Pre-activations of one panel of [`encode_into`]; gives the first pre-activation that no bit can stand for.
-fn encode_panel(
-    isa: Isa,
-    panel: &Panels<&[f32]>,
-    x: &PackedRows,
-    z: &mut [f32],
-    estimator: Estimator,
-) -> Option<(usize, usize)> {
+/// z = x W_enc + b_enc of one panel, `[n][32]`.
+fn pre_activations(isa: Isa, panel: &Panels<&[f32]>, x: &Left, rounded: &mut Vec<u32>, z: &mut [f32]) {
     let (rows, _) = z.as_chunks_mut::<PANEL>();
     rows.fill(*panel.b_enc.first_chunk().expect("biases of a panel"));
-    product::add_panel(isa, x, panel.encoder, z);
+    x.add_panel(isa, panel.encoder, rounded, z);
+}
+
+/// The first row and feature of a panel whose pre-activation no bit can stand for.
+fn find_poison(estimator: Estimator, z: &[f32]) -> Option<(usize, usize)> {
     let bad = |z: &f32| if estimator == Estimator::Squarewave { !z.is_finite() } else { z.is_nan() };
     // a fold without early exit: compilers turn it into vector code
     if !z.iter().fold(false, |any, z| any | bad(z)) {
@@ -194,31 +214,6 @@ fn bits(isa: Isa, estimator: Estimator, features: usize, z: &[f32], words: &mut 
     for (word, row) in words.iter_mut().zip(z.chunks_exact(PANEL)) {
         let bit = |at: usize| u32::from(activation::squarewave(row[at])) << at;
         *word = (0..PANEL.min(features)).fold(0, |word, at| word | bit(at));
-    }
-}
-
-/// Codes of rows, as words `[panel][n]`, without keeping pre-activations.
-pub(super) fn encode(
-    isa: Isa,
-    weights: &Weights,
-    x: &PackedRows,
-    pool: &PanelPool,
-    estimator: Estimator,
-) -> Result<Vec<u32>, Poisoned> {
-    let n = x.rows();
-    let mut words = vec![0u32; weights.d_sae.div_ceil(PANEL) * n];
-    let panels = weights.panels(1).zip(words.par_chunks_mut(n.max(1))).enumerate();
-    let poison = panels.with_max_len(2).filter_map(|(at, (panel, words))| {
-        pool.with(|memory| {
-            memory.grad_z.resize(n * PANEL, 0.0);
-            let found = encode_panel(isa, &panel, x, &mut memory.grad_z, estimator);
-            bits(isa, estimator, weights.d_sae - at * PANEL, &memory.grad_z, words);
-            found.map(|(row, feature)| (row, at * PANEL + feature))
-        })
-    });
-    match poison.min() {
-        Some((row, feature)) => Err(Poisoned { row, feature }),
-        None => Ok(words),
     }
 }
 
@@ -308,7 +303,8 @@ impl<'a> Backward<'a> {
         let (isa, Scratch { x_columns, errors, error_rows, y, .. }) = (self.isa, self.scratch);
         let (n, d_in, d_out) = (y.rows(), x_columns.rows(), y.columns());
         let few_open = self.find_open(at, &mut gradients.open);
-        let PanelGradients { grad_h, grad_z, encoder, b_enc, turned, open, encoder_rows, .. } = gradients;
+        let PanelGradients { grad_h, grad_z, encoder, b_enc, turned, rounded, open, encoder_rows, .. } =
+            gradients;
         grad_h.resize(n * PANEL, 0.0);
         if few_open {
             window::grad_h(isa, open, error_rows, decoder, d_out, grad_h);
@@ -316,7 +312,7 @@ impl<'a> Backward<'a> {
             turned.resize(d_out * PANEL, 0.0);
             product::turn_rows(isa, decoder, d_out, turned);
             grad_h.fill(0.0);
-            product::add_panel(isa, errors, turned, grad_h);
+            errors.add_panel(isa, turned, rounded, grad_h);
         }
         clock.book(Part::GradH);
 
@@ -335,7 +331,7 @@ impl<'a> Backward<'a> {
             product::turn_rows(isa, encoder_rows, d_in, encoder);
         } else {
             encoder.fill(0.0);
-            product::add_panel(isa, x_columns, grad_z, encoder);
+            x_columns.add_panel(isa, grad_z, rounded, encoder);
         }
         b_enc.clear();
         b_enc.resize(PANEL, 0.0);
