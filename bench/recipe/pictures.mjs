@@ -1,13 +1,11 @@
 // The pictures of docs/training.md and the README, as SVG on white: readable on light and dark pages alike.
-import { parse, View } from 'vega'
-import { compile } from 'vega-lite'
+import { BLUE, GREY, INK, ORANGE, svg } from '../svg.mjs'
 import { CURVE_LAYERS, ENTROPY_WEIGHTS, glosses, LAYERS, power, RECIPE, runOf, SEEDS } from './runs.mjs'
 import { gaussianBound } from './states.mjs'
 
 /** TopK with 32 of 2,304 features on at layer 20, from a run outside this experiment. Its features are no bits. */
 const TOP_K_FVU = 0.52
 
-const [BLUE, ORANGE, GREY, INK] = ['#1f6fb2', '#c8551b', '#8a8a8a', '#333333']
 const CURVE = `default preset; its own entropy weight is ${power(RECIPE.entropyWeight)}`
 const PUBLISHED = 'reference preset: the published settings'
 const BOUND = 'Gaussian rate–distortion bound'
@@ -234,44 +232,4 @@ function key(entries) {
       ]
     }),
   }
-}
-
-async function svg(spec) {
-  const style = {
-    background: 'white',
-    padding: 12,
-    config: {
-      font: 'Helvetica, Arial, sans-serif',
-      title: {
-        color: INK,
-        subtitleColor: '#555555',
-        fontSize: 14,
-        subtitleFontSize: 12,
-        anchor: 'start',
-        offset: 10,
-      },
-      axis: {
-        labelColor: INK,
-        titleColor: INK,
-        titleFontWeight: 'normal',
-        gridColor: '#e4e4e4',
-        labelFontSize: 11,
-        titleFontSize: 12,
-      },
-      text: { fontSize: 11 },
-      view: { stroke: '#cccccc' },
-    },
-  }
-  const { spec: compiled } = compile({
-    $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
-    ...style,
-    ...spec,
-    config: style.config,
-  })
-  const view = new View(parse(compiled), { renderer: 'none' })
-  const text = await view.toSVG()
-  view.finalize()
-  // a picture needs one name, not a role for each mark
-  const plain = text.replaceAll(/ (role|aria-[a-z]+)="[^"]*"/g, '')
-  return `${plain.replace('>', `><title>${spec.title.text}</title>`)}\n`
 }

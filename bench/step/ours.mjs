@@ -14,10 +14,10 @@ const WEIGHTS = { entropyWeight: 1e-2, covarianceWeight: 5e-4 }
 /** So small that the codes keep the density they begin with over all the steps that are timed. */
 const LEARNING_RATE = 1e-6
 
-/** The settings of one run of `bench()` for a shape `{ dIn, dSae, batchSize }`. */
-export function settings({ dIn, dSae, batchSize }, density, threads) {
+/** The settings of one run of `bench()` for a shape `{ dIn, dSae, batchSize }` and a density `{ density, live }`. */
+export function settings({ dIn, dSae, batchSize }, { density, live }, threads) {
   return {
-    ...{ dIn, dSae, batchSize, density, threads, ...WEIGHTS },
+    ...{ dIn, dSae, batchSize, density, live, threads, ...WEIGHTS },
     ...{ learningRate: LEARNING_RATE, seed: 0, estimator: 'reference-sigmoid', precision: 'f32' },
     ...{ steps: 1, warmUp: 0 },
   }
