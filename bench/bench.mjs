@@ -21,7 +21,7 @@ import { shapeName, tables } from './step/table.mjs'
  */
 const REAL = '0.038/0.39'
 /** The other densities at which our own step is timed: all features live. */
-const DENSITIES = ['0.02', '0.1', '0.5']
+const DENSITIES = ['0.02', '0.05', '0.1', '0.2', '0.5']
 
 const ENCODE_ROWS = 100_000
 const ENCODE_SHAPE = { dIn: 576, dSae: 2304, batchSize: 512 }
