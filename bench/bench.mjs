@@ -1,6 +1,6 @@
 // Our training step beside its peers', in one run and in turns: `npm run bench`. Each peer's losses and gradients are checked
 // against ours first; one that is missing or wrong is listed with the reason and not timed.
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import process from 'node:process'
@@ -236,6 +236,13 @@ try {
   if (!quick && !options.out) {
     await mkdir(join(root, 'docs', 'images'), { recursive: true })
     await writeFile(join(root, 'docs', 'images', 'step.svg'), await picture(report))
+    const page = join(root, 'docs', 'performance.md')
+    const marks = /(<!-- step -->\n)[\s\S]*?(<!-- \/step -->)/
+    const text = await readFile(page, 'utf8')
+    await writeFile(
+      page,
+      text.replace(marks, (_, begin, end) => `${begin}${tables(report)}\n${end}`),
+    )
   }
 } finally {
   await closePeers(open)

@@ -168,7 +168,7 @@ const stages = [
     'rust lints',
     needing(
       [component('clippy')],
-      whole('cargo', ['clippy', '--workspace', '--lib', '--tests', '--', '-D', 'warnings']),
+      whole('cargo', ['clippy', '--workspace', '--lib', '--tests', '--benches', '--', '-D', 'warnings']),
     ),
   ],
   ['rust tests', rustTests([['test', '--workspace', '--no-fail-fast']])],

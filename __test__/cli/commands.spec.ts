@@ -15,7 +15,7 @@ import { BinaryAutoencoder, BinaryCodes, cpu } from '../../src/index.js'
 import { folder, REAL, readSafetensors, rows, writeNpy, writeRows } from '../data.js'
 import { bae, MAIN, start } from './bae.js'
 
-const COMMANDS = ['train', 'encode', 'entropy', 'evaluate', 'inspect']
+const COMMANDS = ['train', 'encode', 'entropy', 'evaluate', 'inspect', 'bench']
 const QUICK = ['--epochs', '3', '--batch-size', '64', '--d-sae', '24']
 let home: string
 let data: string
@@ -36,6 +36,42 @@ async function json(args: string[]) {
   return JSON.parse(stdout)
 }
 
+describe('bench', () => {
+  const small = [
+    'bench',
+    '--d-in',
+    '16',
+    '--d-sae',
+    '40',
+    '--batch-size',
+    '32',
+    '--steps',
+    '2',
+    '--threads',
+    '1',
+  ]
+
+  test('says how long a step takes, and with --stages on what', async () => {
+    const { status, stdout } = await bae([...small, '--stages', '--quiet'])
+    expect(status).toBe(0)
+    expect(stdout).toMatch(/A training step of 32 rows, 16 values, 40 features: [\d.]+ ms \(median of 2/)
+    for (const stage of ['encode', 'covariance', 'gradH', 'adam', 'all stages'])
+      expect(stdout).toMatch(new RegExp(`^  ${stage} `, 'm'))
+  })
+
+  test('prints its report with --json', async () => {
+    const report = await json([...small, '--density', '0.2', '--precision', 'bf16'])
+    expect(report).toMatchObject({ device: 'cpu', threads: 1, dIn: 16, dSae: 40 })
+    expect(report.seconds).toHaveLength(2)
+  })
+
+  test('refuses a density that is none', async () => {
+    const { status, stderr } = await bae(['bench', '--density', '1.5'])
+    expect(status).toBe(2)
+    expect(stderr).toMatch(/density/)
+  })
+})
+
 describe('help', () => {
   test('of the program names every command and the exit statuses', async () => {
     const { status, stdout, stderr } = await bae(['--help'])
@@ -55,7 +91,7 @@ describe('help', () => {
     const { stdout } = await bae(['train', '--help'])
     const options =
       'expansion d-sae preset estimator gradient-width epochs steps batch-size lr entropy-weight covariance-weight ' +
-      'entropy-start-epoch validation-fraction no-shuffle normalize seed device threads out overwrite config'
+      'entropy-start-epoch validation-fraction no-shuffle normalize seed device threads precision out overwrite config'
     for (const option of options.split(' ')) expect(stdout).toMatch(new RegExp(`^  --${option}\\b`, 'm'))
     expect(stdout).toMatch(/bits/)
     expect(stdout).toMatch(/default: 512/)

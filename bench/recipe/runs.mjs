@@ -10,21 +10,25 @@ export const COVARIANCE_WEIGHTS = [0, 1e-6, 1e-5, 1e-4]
 export const ESTIMATORS = [
   { estimator: 'sigmoid', gradientWidth: 0.25 },
   { estimator: 'rectangle', gradientWidth: 0.5 },
+  { estimator: 'rectangle', gradientWidth: 0.25 },
   { estimator: 'identity' },
 ]
+/** Cheaper steps: gradients only near the threshold, and products of rounded factors. */
+export const CHEAPER = { recipe: {}, rectangle: ESTIMATORS[1], bf16: { precision: 'bf16' } }
 export const TOKENS = { all: 'all tokens', rest: 'tokens without position 0' }
 
 /** What the preset `default` sets, as far as it is varied here; checked against what was trained. */
-export const RECIPE = { entropyWeight: 6e-4, covarianceWeight: 1e-6, ...ESTIMATORS[0] }
+export const RECIPE = { entropyWeight: 6e-4, covarianceWeight: 1e-6, ...ESTIMATORS[0], precision: 'f32' }
 
 /** A run on some data. Its name says all that is varied; `settings` leaves out what the preset sets anyway. */
 export function runOf(data, { preset = 'default', seed = 0, ...varied } = {}) {
   const own = Object.entries(varied).filter(([name, value]) => RECIPE[name] !== value)
-  const { entropyWeight, covarianceWeight, estimator, gradientWidth } = { ...RECIPE, ...varied }
+  const { entropyWeight, covarianceWeight, estimator, gradientWidth, precision } = { ...RECIPE, ...varied }
   const recipe = [
     `entropy ${power(entropyWeight)}`,
     `covariance ${power(covarianceWeight)}`,
     estimator === 'identity' ? estimator : `${estimator} ${gradientWidth}`,
+    ...(precision === 'f32' ? [] : [precision]),
   ]
   const all = [preset, `seed ${seed}`, ...(preset === 'default' ? recipe : [])]
   return { data, settings: { preset, seed, ...Object.fromEntries(own) }, name: `${data}: ${all.join(', ')}` }
@@ -47,6 +51,10 @@ export function allRuns() {
     ...COVARIANCE_WEIGHTS.map(covarianceWeight => runOf(glosses('20'), { covarianceWeight })),
     ...ESTIMATORS.map(estimator => runOf(glosses('20'), estimator)),
     ...LAYERS.flatMap(layer => SEEDS.map(seed => runOf(glosses(layer), { seed }))),
+    ...Object.values(CHEAPER).flatMap(varied => [
+      ...LAYERS.map(layer => runOf(glosses(layer), varied)),
+      runOf(TOKENS.all, varied),
+    ]),
   ]
   return [...new Map(runs.map(run => [run.name, run])).values()]
 }

@@ -1,5 +1,6 @@
 // The tables of docs/training.md.
 import {
+  CHEAPER,
   COVARIANCE_WEIGHTS,
   CURVE_LAYERS,
   ENTROPY_WEIGHTS,
@@ -25,6 +26,7 @@ export function tables(figures) {
     tokens: tokens(of),
     estimators: estimators(of),
     covariance: covariance(of),
+    cheaper: cheaper(of),
   }
 }
 
@@ -163,6 +165,29 @@ function estimators(of) {
   return markdown(
     ['estimator', ...VARIANT],
     ESTIMATORS.map(each => [name(each), ...variant(of(glosses('20'), each))]),
+  )
+}
+
+function cheaper(of) {
+  const names = {
+    recipe: '`sigmoid` 0.25, f32',
+    rectangle: '`rectangle` 0.5, f32',
+    bf16: '`sigmoid` 0.25, `bf16`',
+  }
+  const glossesLine = (layer, which) => {
+    const run = of(glosses(layer), CHEAPER[which])
+    return [`glosses, layer ${Number(layer)}`, names[which], ...variant(run), run.seconds]
+  }
+  const tokensLine = which => {
+    const run = of(TOKENS.all, CHEAPER[which])
+    return ['tokens, ordinary rows', names[which], ...variant({ validation: run.keptOut.rest }), run.seconds]
+  }
+  return markdown(
+    ['data', 'steps with', ...VARIANT, 'seconds'],
+    [
+      ...LAYERS.flatMap(layer => Object.keys(CHEAPER).map(which => glossesLine(layer, which))),
+      ...Object.keys(CHEAPER).map(tokensLine),
+    ],
   )
 }
 

@@ -6,7 +6,7 @@ use safetensors::Dtype;
 use tempfile::NamedTempFile;
 
 use crate::error::DataError;
-use crate::folder::{cannot_write, parent_of, sync_folder, temporary_file};
+use crate::folder::{cannot_write, install_file, temporary_file};
 use crate::input_file::InputFile;
 use crate::safetensors_file::{Header, header_bytes};
 
@@ -97,14 +97,7 @@ impl CodesWriter {
                 self.rows
             )));
         }
-        let cannot = |error| cannot_write(&self.path, error);
-        let file = self.file.into_inner().map_err(|error| cannot(error.into_error()))?;
-        file.as_file().sync_all().map_err(cannot)?;
-        let named =
-            if self.overwrite { file.persist(&self.path) } else { file.persist_noclobber(&self.path) };
-        named.map_err(|error| cannot(error.error))?;
-        sync_folder(parent_of(&self.path));
-        Ok(())
+        install_file(self.file, &self.path, self.overwrite)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), DataError> {

@@ -1,6 +1,6 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile, TempDir};
@@ -54,6 +54,21 @@ pub(crate) fn temporary_file(path: &Path, overwrite: bool) -> Result<NamedTempFi
     }
     let parent = parent_of(path);
     builder(0o666).tempfile_in(parent).map_err(|error| cannot_write(path, error))
+}
+
+/// Syncs a temporary file and gives it its name.
+pub(crate) fn install_file(
+    file: BufWriter<NamedTempFile>,
+    path: &Path,
+    overwrite: bool,
+) -> Result<(), DataError> {
+    let cannot = |error| cannot_write(path, error);
+    let file = file.into_inner().map_err(|error| cannot(error.into_error()))?;
+    file.as_file().sync_all().map_err(cannot)?;
+    let named = if overwrite { file.persist(path) } else { file.persist_noclobber(path) };
+    named.map_err(|error| cannot(error.error))?;
+    sync_folder(parent_of(path));
+    Ok(())
 }
 
 pub(crate) fn cannot_write(path: &Path, error: io::Error) -> DataError {

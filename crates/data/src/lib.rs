@@ -15,6 +15,7 @@ mod open;
 mod safetensors_file;
 mod split;
 mod tensor_file;
+mod tensors_out;
 
 pub use codes_file::{CodesWriter, read_codes};
 pub use dataset::{Dataset, MemorySource, Source, check_finite};
@@ -23,3 +24,4 @@ pub use folder::{check_output, write_folder};
 pub use inspect::inspect;
 pub use model_file::{load_model, model_config, save_model, write_model};
 pub use split::{training_rows, training_rows_of};
+pub use tensors_out::{Tensor, save_tensors};

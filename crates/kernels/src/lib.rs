@@ -13,6 +13,7 @@ pub mod gather;
 mod isa;
 mod lanes;
 pub mod pairs;
+pub mod peak;
 pub mod product;
 pub mod pulls;
 pub mod signs;

@@ -179,7 +179,8 @@ per_isa! {
 }
 
 per_isa! {
-    /// out += a · b for one panel: b `[depth][32]`, out `[rows][32]`.
+    /// out += a · b for one panel or several, which read each row of a once: b `[panel][depth][32]`, out
+    /// `[panel][rows][32]`.
     ///
     /// Panics if the lengths do not fit `a`.
     pub fn add_panel[simd: S](a: &PackedRows, b: &[f32], out: &mut [f32]) {
@@ -190,16 +191,21 @@ per_isa! {
 /// [`add_panel`] for any factors.
 #[inline(always)]
 pub(crate) fn add_tiles<S: Simd, T: Factor>(simd: S, a: &PackedRows<T>, b: &[T], out: &mut [f32]) {
-    assert_eq!((b.len(), out.len()), (a.depth * PANEL, a.rows * PANEL), "a panel of b and of c");
+    let panels = b.len().checked_div(a.depth * PANEL).unwrap_or(1);
+    let lengths = (panels * a.depth * PANEL, panels * a.rows * PANEL);
+    assert!(b.len() == lengths.0 && (a.depth == 0 || out.len() == lengths.1), "panels of b and of c");
     let (b, _) = b.as_chunks::<PANEL>();
     let (out, _) = out.as_chunks_mut::<PANEL>();
     for (depths, tiles) in a.blocks() {
         assert_eq!(a.tile_rows, S::TILE_ROWS, "rows packed for another instruction set");
-        let b = &b[depths];
-        for (a, out) in tiles.chunks_exact(S::TILE_ROWS * b.len()).zip(out.chunks_mut(S::TILE_ROWS)) {
-            match S::TILE_VECTORS {
-                1 => rows_of_tile::<S, T, 1>(simd, a, b, out),
-                _ => rows_of_tile::<S, T, 2>(simd, a, b, out),
+        for (tile, values) in tiles.chunks_exact(S::TILE_ROWS * depths.len()).enumerate() {
+            let rows = tile * S::TILE_ROWS..a.rows.min((tile + 1) * S::TILE_ROWS);
+            for (b, out) in b.chunks_exact(a.depth).zip(out.chunks_exact_mut(a.rows)) {
+                let (b, out) = (&b[depths.clone()], &mut out[rows.clone()]);
+                match S::TILE_VECTORS {
+                    1 => rows_of_tile::<S, T, 1>(simd, values, b, out),
+                    _ => rows_of_tile::<S, T, 2>(simd, values, b, out),
+                }
             }
         }
     }

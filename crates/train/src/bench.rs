@@ -1,5 +1,6 @@
 use crate::options::{EstimatorName, positive};
 use crate::{MAX_THREADS, TrainError};
+use bae_data::{Tensor, save_tensors};
 use bae_kernels::{Isa, product};
 use bae_model::cpu::{Stages, thread_count};
 use bae_model::{
@@ -10,9 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng as Rng;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
-use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -309,30 +308,26 @@ fn write_fixture(
     parameters: &Parameters,
     trace: &Trace,
 ) -> Result<(), TrainError> {
+    let (d_in, d_sae, stats) = (options.d_in, options.d_sae, trace.stats);
     let gradient = trace.gradient.map(|g| g as f32);
-    let bytes = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
-    let (d_in, d_sae) = (options.d_in, options.d_sae);
+    let names = TENSORS.map(|name| format!("grad.{name}"));
     let shapes = [vec![d_in, d_sae], vec![d_sae], vec![d_sae, d_in], vec![d_in]];
-    let mut tensors = vec![("x".to_owned(), vec![x.nrows(), d_in], bytes(x.as_slice().expect("row-major")))];
-    for (at, name) in TENSORS.into_iter().enumerate() {
-        tensors.push((name.to_owned(), shapes[at].clone(), bytes(parameters.flat()[at])));
-        tensors.push((format!("grad.{name}"), shapes[at].clone(), bytes(gradient.flat()[at])));
+    let x_shape = [x.nrows(), d_in];
+    let mut tensors: Vec<Tensor> = vec![("x", &x_shape, x.as_slice().expect("row-major"))];
+    for at in 0..TENSORS.len() {
+        tensors.push((TENSORS[at], &shapes[at], parameters.flat()[at]));
+        tensors.push((&names[at], &shapes[at], gradient.flat()[at]));
     }
-    let views = tensors.iter().map(|(name, shape, bytes)| {
-        (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("four bytes a value"))
-    });
-    let stats = trace.stats;
-    let metadata = HashMap::from([
-        ("loss".to_owned(), stats.loss.to_string()),
-        ("mse".to_owned(), stats.mse.to_string()),
-        ("entropyBits".to_owned(), stats.entropy_bits.to_string()),
-        ("covariance".to_owned(), stats.covariance.to_string()),
-        ("estimator".to_owned(), serde_json::to_string(&options.estimator).expect("a name")),
-        ("entropyWeight".to_owned(), options.entropy_weight.to_string()),
-        ("covarianceWeight".to_owned(), options.covariance_weight.to_string()),
-        ("learningRate".to_owned(), options.learning_rate.to_string()),
-        ("density".to_owned(), options.density.to_string()),
-    ]);
-    let written = safetensors::serialize_to_file(views, Some(metadata), path);
-    written.map_err(|error| TrainError::Option(format!("fixture {}: {error}", path.display())))
+    let metadata = [
+        ("loss", stats.loss.to_string()),
+        ("mse", stats.mse.to_string()),
+        ("entropyBits", stats.entropy_bits.to_string()),
+        ("covariance", stats.covariance.to_string()),
+        ("estimator", serde_json::to_string(&options.estimator).expect("a name")),
+        ("entropyWeight", options.entropy_weight.to_string()),
+        ("covarianceWeight", options.covariance_weight.to_string()),
+        ("learningRate", options.learning_rate.to_string()),
+        ("density", options.density.to_string()),
+    ];
+    Ok(save_tensors(path, &metadata, &tensors)?)
 }

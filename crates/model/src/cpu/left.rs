@@ -2,6 +2,7 @@
 
 use crate::Precision;
 use bae_kernels::Isa;
+use bae_kernels::batch::PANEL;
 use bae_kernels::bf16::{self, PackedPairs};
 use bae_kernels::columns::ColumnPanels;
 use bae_kernels::product::{self, PackedRows};
@@ -44,13 +45,16 @@ impl Left {
         }
     }
 
-    /// out += self · b for a panel b `[depth][32]`; `rounded` is memory for it in another precision.
-    pub fn add_panel(&self, isa: Isa, b: &[f32], rounded: &mut Vec<u32>, out: &mut [f32]) {
+    /// out += self · b for panels b `[panel][depth][32]`; `rounded` is memory for one in another precision.
+    pub fn add_panels(&self, isa: Isa, b: &[f32], rounded: &mut Vec<u32>, out: &mut [f32]) {
         match self {
             Left::F32(rows) => product::add_panel(isa, rows, b, out),
             Left::Bf16(pairs) => {
-                bf16::pack_panel_pairs(isa, b, rounded);
-                bf16::add_panel(isa, pairs, rounded, out);
+                let (b_panel, out_panel) = ((pairs.depth() * PANEL).max(1), (pairs.rows() * PANEL).max(1));
+                for (b, out) in b.chunks(b_panel).zip(out.chunks_mut(out_panel)) {
+                    bf16::pack_panel_pairs(isa, b, rounded);
+                    bf16::add_panel(isa, pairs, rounded, out);
+                }
             }
         }
     }

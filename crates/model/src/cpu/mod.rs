@@ -165,7 +165,7 @@ impl Cpu {
         let backward = stages::timed(&mut self.stages.covariance, prepare);
         let (d_sae, encoder_panel, decoder_panel) =
             (weights.d_sae, weights.encoder_panel(), weights.decoder_panel());
-        let group = group(d_sae.div_ceil(PANEL), self.threads.current_num_threads());
+        let group = step::group(d_sae.div_ceil(PANEL), self.threads.current_num_threads());
         let update = |weights: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32]| {
             adam::update(isa, numbers, weights, first, second, gradient);
         };
@@ -220,11 +220,6 @@ impl Cpu {
             adam::update(isa, numbers, weights, first, second, gradient);
         }
     }
-}
-
-/// Panels to a task: as many as share the errors in the cache, fewer where threads would be left without work.
-fn group(panels: usize, threads: usize) -> usize {
-    (panels / (8 * threads)).clamp(1, 8)
 }
 
 impl StepMoments {

@@ -156,29 +156,36 @@ pub(super) fn encode(
     z: Option<&mut [f32]>,
 ) -> Result<Vec<u32>, Poisoned> {
     let n = x.rows();
-    let mut words = vec![0u32; weights.d_sae.div_ceil(PANEL) * n];
+    let panels = weights.d_sae.div_ceil(PANEL);
+    let mut words = vec![0u32; panels * n];
     if n == 0 {
         return Ok(words);
     }
-    let panels = weights.panels(1).zip(words.par_chunks_mut(n)).enumerate().with_max_len(2);
-    let of_panel =
-        |at: usize, panel: Panels<&[f32]>, z: &mut [f32], rounded: &mut Vec<u32>, words: &mut [u32]| {
-            pre_activations(isa, &panel, x, rounded, z);
-            bits(isa, estimator, weights.d_sae - at * PANEL, z, words);
-            find_poison(estimator, z).map(|(row, feature)| (row, at * PANEL + feature))
+    let group = group(panels, rayon::current_num_threads()).min(ENCODED_TOGETHER);
+    let groups = weights.panels(group).zip(words.par_chunks_mut(group * n)).enumerate().with_max_len(1);
+    let of_group =
+        |at: usize, panels: Panels<&[f32]>, z: &mut [f32], rounded: &mut Vec<u32>, words: &mut [u32]| {
+            pre_activations(isa, &panels, x, rounded, z);
+            let each = z.chunks_exact(n * PANEL).zip(words.chunks_exact_mut(n)).enumerate();
+            each.filter_map(|(panel, (z, words))| {
+                let first = (at * group + panel) * PANEL;
+                bits(isa, estimator, weights.d_sae - first, z, words);
+                find_poison(estimator, z).map(|(row, feature)| (row, first + feature))
+            })
+            .min()
         };
     let poison = match z {
-        Some(z) => panels
-            .zip(z.par_chunks_mut(n * PANEL))
-            .filter_map(|((at, (panel, words)), z)| {
-                pool.with(|memory| of_panel(at, panel, z, &mut memory.rounded, words))
+        Some(z) => groups
+            .zip(z.par_chunks_mut(group * n * PANEL))
+            .filter_map(|((at, (panels, words)), z)| {
+                pool.with(|memory| of_group(at, panels, z, &mut memory.rounded, words))
             })
             .min(),
-        None => panels
-            .filter_map(|(at, (panel, words))| {
+        None => groups
+            .filter_map(|(at, (panels, words))| {
                 pool.with(|PanelGradients { grad_z, rounded, .. }| {
-                    grad_z.resize(n * PANEL, 0.0);
-                    of_panel(at, panel, grad_z, rounded, words)
+                    grad_z.resize(words.len() * PANEL, 0.0);
+                    of_group(at, panels, grad_z, rounded, words)
                 })
             })
             .min(),
@@ -189,11 +196,22 @@ pub(super) fn encode(
     }
 }
 
-/// z = x W_enc + b_enc of one panel, `[n][32]`.
-fn pre_activations(isa: Isa, panel: &Panels<&[f32]>, x: &Left, rounded: &mut Vec<u32>, z: &mut [f32]) {
+/// Panels that read the rows of a batch together, at most: as many as stay in the second-level cache.
+const ENCODED_TOGETHER: usize = 4;
+
+/// Panels to a task: as many as share rows in the cache, fewer where threads would be left without work. Changes no bit.
+pub(super) fn group(panels: usize, threads: usize) -> usize {
+    (panels / (8 * threads)).clamp(1, 8)
+}
+
+/// z = x W_enc + b_enc of some panels, `[panel][n][32]`.
+fn pre_activations(isa: Isa, panels: &Panels<&[f32]>, x: &Left, rounded: &mut Vec<u32>, z: &mut [f32]) {
+    let (biases, _) = panels.b_enc.as_chunks::<PANEL>();
     let (rows, _) = z.as_chunks_mut::<PANEL>();
-    rows.fill(*panel.b_enc.first_chunk().expect("biases of a panel"));
-    x.add_panel(isa, panel.encoder, rounded, z);
+    for (rows, bias) in rows.chunks_exact_mut(x.rows()).zip(biases) {
+        rows.fill(*bias);
+    }
+    x.add_panels(isa, panels.encoder, rounded, z);
 }
 
 /// The first row and feature of a panel whose pre-activation no bit can stand for.
@@ -312,7 +330,7 @@ impl<'a> Backward<'a> {
             turned.resize(d_out * PANEL, 0.0);
             product::turn_rows(isa, decoder, d_out, turned);
             grad_h.fill(0.0);
-            errors.add_panel(isa, turned, rounded, grad_h);
+            errors.add_panels(isa, turned, rounded, grad_h);
         }
         clock.book(Part::GradH);
 
@@ -331,7 +349,7 @@ impl<'a> Backward<'a> {
             product::turn_rows(isa, encoder_rows, d_in, encoder);
         } else {
             encoder.fill(0.0);
-            x_columns.add_panel(isa, grad_z, rounded, encoder);
+            x_columns.add_panels(isa, grad_z, rounded, encoder);
         }
         b_enc.clear();
         b_enc.resize(PANEL, 0.0);

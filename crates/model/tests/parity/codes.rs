@@ -6,7 +6,7 @@ use bae_codes::{BitMatrix, MajorityCompressor, Statistics, entropy};
 use bae_kernels::batch::BatchCodes;
 use bae_kernels::{Isa, pairs};
 use bae_model::{Objective, reference::penalties};
-use ndarray::{Array1, Array2, Axis};
+use ndarray::{Array1, Array2};
 
 pub fn statistics(case: &Case) {
     let h = case.matrix("in.h").mapv(f64::from);

@@ -1,0 +1,86 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { bench } from '../src/index.js'
+import { folder, readSafetensors } from './data.js'
+
+const SMALL = { dIn: 20, dSae: 70, batchSize: 33, steps: 3, warmUp: 1, threads: 2 }
+
+describe('bench', () => {
+  test('times every step, and its stages are the step', async () => {
+    const report = await bench({ ...SMALL, density: 0.25, encodeRows: 100 })
+    expect(report).toMatchObject({ device: 'cpu', dIn: 20, dSae: 70, batchSize: 33, threads: 2 })
+    expect(report.seconds).toHaveLength(3)
+    expect(report.seconds.every(seconds => seconds > 0)).toBe(true)
+    expect(report.density).toBeCloseTo(0.25, 1)
+    expect(report.live).toBe(1)
+    expect(report.open).toBe(1)
+    expect(report.encode?.rows).toBe(100)
+    expect(report.peakBytes).toBeGreaterThan(1e6)
+    const sum = Object.values(report.stages).reduce((sum, each) => sum + each, 0)
+    const whole = report.seconds.reduce((sum, each) => sum + each, 0) / 3
+    expect(sum).toBeLessThanOrEqual(whole)
+  })
+
+  test('leaves features off where not all are to be live, and counts what a window lets through', async () => {
+    const settings = { ...SMALL, dSae: 300, density: 0.05, live: 0.4 }
+    const report = await bench({ ...settings, estimator: 'rectangle', gradientWidth: 0.3 })
+    expect(report.live).toBeGreaterThan(0.25)
+    expect(report.live).toBeLessThan(0.55)
+    expect(report.open).toBeGreaterThan(0)
+    expect(report.open).toBeLessThan(0.3)
+  })
+
+  test('writes what others need to do the same step, once', async () => {
+    const home = folder()
+    const fixture = join(home, 'step.safetensors')
+    await bench({ ...SMALL, fixture })
+    const { metadata, tensors } = readSafetensors(readFileSync(fixture))
+    expect(Object.keys(tensors).sort()).toEqual(
+      [
+        'W_dec',
+        'W_enc',
+        'b_dec',
+        'b_enc',
+        'grad.W_dec',
+        'grad.W_enc',
+        'grad.b_dec',
+        'grad.b_enc',
+        'x',
+      ].sort(),
+    )
+    expect(tensors['grad.W_enc']?.shape).toEqual([20, 70])
+    expect(Number(metadata.mse)).toBeGreaterThan(0)
+    await expect(bench({ ...SMALL, fixture })).rejects.toMatchObject({ code: 'IO' })
+    expect(readdirSync(home)).toEqual(['step.safetensors'])
+  })
+
+  test.each([
+    [{ dIn: 0 }, /dIn/],
+    [{ density: 1 }, /density/],
+    [{ density: 0.5, live: 0.1 }, /live/],
+    [{ steps: 0 }, /steps/],
+    [{ threads: 5000 }, /threads/],
+    [{ precision: 'f16' }, /precision/],
+    [{ gradientWidth: 1 }, /gradientWidth/],
+    [{ nonsense: 1 }, /nonsense/],
+  ])('refuses %j', async (wrong, message) => {
+    await expect(bench({ ...SMALL, ...wrong } as never)).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(message),
+    })
+  })
+
+  test('refuses what does not fit in memory before it starts', async () => {
+    await expect(bench({ ...SMALL, dIn: 1 << 20, dSae: 1 << 24 })).rejects.toMatchObject({
+      code: 'OUT_OF_MEMORY',
+    })
+  })
+
+  test('ends when its signal says so', async () => {
+    const signal = AbortSignal.timeout(50)
+    await expect(bench({ dIn: 64, dSae: 256, steps: 1_000_000, signal })).rejects.toMatchObject({
+      name: 'TimeoutError',
+    })
+  })
+})

@@ -1,0 +1,193 @@
+//! Every kernel of a step on one thread and on two, for each instruction set of this CPU, beside what the CPU can do at
+//! best: `cargo bench -p bae-kernels`. Operations are floating-point operations, or bits for the counts.
+
+use bae_kernels::batch::{BatchCodes, PANEL};
+use bae_kernels::bf16::{self, PackedPairs};
+use bae_kernels::columns::ColumnPanels;
+use bae_kernels::product::{self, PackedRows};
+use bae_kernels::{Isa, adam, gather, pairs, peak};
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use ndarray::Array2;
+use rayon::prelude::*;
+
+fn main() {
+    divan::main();
+}
+
+const ROWS: usize = 512;
+/// d_in, d_sae.
+const SHAPES: [(usize, usize); 2] = [(576, 2304), (2048, 8192)];
+
+/// An instruction set, a shape, threads.
+#[derive(Clone, Copy)]
+struct Case(Isa, (usize, usize), usize);
+
+impl std::fmt::Display for Case {
+    fn fmt(&self, to: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Case(isa, (d_in, d_sae), threads) = self;
+        write!(to, "{} ({d_in}, {d_sae}), {threads} t", isa.name())
+    }
+}
+
+impl Case {
+    fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.2).build().expect("threads");
+        pool.install(work)
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let fast = Isa::available().into_iter().filter(|isa| *isa != Isa::PORTABLE);
+    fast.flat_map(|isa| SHAPES.map(|shape| [1, 2].map(|threads| Case(isa, shape, threads))))
+        .flatten()
+        .collect()
+}
+
+fn isas() -> Vec<&'static str> {
+    Isa::available().into_iter().map(Isa::name).collect()
+}
+
+fn isa(name: &str) -> Isa {
+    Isa::available().into_iter().find(|isa| isa.name() == name).expect("listed")
+}
+
+fn values(rows: usize, columns: usize) -> Array2<f32> {
+    Array2::from_shape_fn((rows, columns), |(i, j)| ((i * 31 + j * 17) % 97) as f32 * 0.01 - 0.48)
+}
+
+/// Codes with about this share of bits on, differently in every feature.
+fn codes(d_sae: usize, density: f64) -> BatchCodes {
+    let limit = (density * f64::from(u32::MAX)) as u32;
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(99);
+        (state >> 32) as u32
+    };
+    let words = (0..d_sae / PANEL * ROWS)
+        .map(|_| (0..32).fold(0, |word, bit| word | u32::from(next() < limit) << bit));
+    BatchCodes::new(ROWS, d_sae, words.collect())
+}
+
+#[divan::bench(args = isas())]
+fn peak_multiply_adds(bencher: Bencher, name: &str) {
+    let (operations, _) = peak::multiply_adds(isa(name), 100_000);
+    bencher.counter(ItemsCount::new(operations)).bench(|| peak::multiply_adds(isa(name), 100_000));
+}
+
+#[divan::bench(args = isas())]
+fn peak_counts(bencher: Bencher, name: &str) {
+    let (bits, _) = peak::counts(isa(name), 100_000);
+    bencher.counter(ItemsCount::new(bits)).bench(|| peak::counts(isa(name), 100_000));
+}
+
+#[divan::bench(args = cases(), sample_count = 10)]
+fn product(bencher: Bencher, case: Case) {
+    let Case(isa, (d_in, d_sae), _) = case;
+    let (mut x, b) = (PackedRows::default(), values(d_sae / PANEL * d_in, PANEL));
+    x.pack(isa, values(ROWS, d_in).view());
+    let mut z = vec![0f32; ROWS * d_sae];
+    let b = b.as_slice().expect("row-major");
+    bencher.counter(ItemsCount::new(2 * ROWS * d_in * d_sae)).bench_local(|| {
+        case.run(|| {
+            let panels = b.par_chunks(d_in * PANEL).zip(z.par_chunks_mut(ROWS * PANEL));
+            panels.for_each(|(b, z)| product::add_panel(isa, &x, b, z));
+        });
+    });
+}
+
+#[divan::bench(args = cases(), sample_count = 10)]
+fn product_bf16(bencher: Bencher, case: Case) {
+    let Case(isa, (d_in, d_sae), _) = case;
+    let (mut x, b) = (PackedPairs::default(), values(d_sae / PANEL * d_in, PANEL));
+    x.pack(isa, values(ROWS, d_in).view());
+    let mut z = vec![0f32; ROWS * d_sae];
+    let b = b.as_slice().expect("row-major");
+    bencher.counter(ItemsCount::new(2 * ROWS * d_in * d_sae)).bench_local(|| {
+        case.run(|| {
+            let panels = b.par_chunks(d_in * PANEL).zip(z.par_chunks_mut(ROWS * PANEL));
+            panels.for_each_init(Vec::new, |rounded, (b, z)| {
+                bf16::pack_panel_pairs(isa, b, rounded);
+                bf16::add_panel(isa, &x, rounded, z);
+            });
+        });
+    });
+}
+
+#[divan::bench(args = cases(), sample_count = 10)]
+fn covariance(bencher: Bencher, case: Case) {
+    let Case(isa, (_, d_sae), _) = case;
+    let codes = codes(d_sae, 0.1);
+    let bits = ItemsCount::new(d_sae * d_sae / 2 * ROWS);
+    bencher.counter(bits).bench_local(|| case.run(|| pairs::covariance(isa, &codes)));
+}
+
+#[divan::bench(args = cases(), sample_count = 10)]
+fn covariance_gradient(bencher: Bencher, case: Case) {
+    let Case(isa, (_, d_sae), _) = case;
+    let codes = codes(d_sae, 0.1);
+    let covariance = pairs::covariance(isa, &codes);
+    let bits = ItemsCount::new(d_sae * d_sae * ROWS);
+    bencher.counter(bits).bench_local(|| {
+        case.run(|| {
+            let signs = covariance.signed_counts(isa);
+            (0..codes.panels()).into_par_iter().for_each_init(Vec::new, |counts, panel| {
+                signs.of_panel(isa, panel, counts);
+            });
+        });
+    });
+}
+
+#[divan::bench(args = cases(), consts = [2, 10, 50], sample_count = 10)]
+fn decode<const PERCENT: usize>(bencher: Bencher, case: Case) {
+    let Case(isa, (d_in, d_sae), _) = case;
+    let codes = codes(d_sae, PERCENT as f64 / 100.0);
+    let (weights, bias) = (values(d_sae, d_in), vec![0f32; d_in]);
+    let weights = weights.as_slice().expect("row-major");
+    let mut y = ColumnPanels::default();
+    bencher.bench_local(|| case.run(|| gather::decode(isa, &codes, weights, &bias, &mut y)));
+}
+
+#[divan::bench(args = cases(), consts = [2, 10, 50], sample_count = 10)]
+fn decoder_gradient<const PERCENT: usize>(bencher: Bencher, case: Case) {
+    let Case(isa, (d_in, d_sae), _) = case;
+    let codes = codes(d_sae, PERCENT as f64 / 100.0);
+    let errors = ColumnPanels::from_rows(values(ROWS, d_in).view());
+    let total = vec![0f32; d_in];
+    bencher.bench_local(|| {
+        case.run(|| {
+            (0..d_sae).into_par_iter().step_by(128).for_each_init(
+                || vec![0f32; 128 * d_in],
+                |out, first| {
+                    gather::decoder_gradient(isa, &codes, first..first + 128, &errors, &total, out);
+                },
+            );
+        });
+    });
+}
+
+#[divan::bench(args = cases(), sample_count = 10)]
+fn adam_update(bencher: Bencher, case: Case) {
+    let Case(isa, (d_in, d_sae), _) = case;
+    let numbers = adam::AdamStep {
+        beta1: 0.9,
+        beta2: 0.999,
+        one_minus_beta1: 0.1,
+        one_minus_beta2: 1e-3,
+        step_size: 1e-4,
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+    };
+    let length = d_in * d_sae;
+    let (mut p, mut m, mut v, g) =
+        (vec![0.5f32; length], vec![0f32; length], vec![0f32; length], vec![0.01f32; length]);
+    bencher.counter(ItemsCount::new(length)).bench_local(|| {
+        case.run(|| {
+            let chunk = 1 << 16;
+            let parts = p.par_chunks_mut(chunk).zip(m.par_chunks_mut(chunk)).zip(v.par_chunks_mut(chunk));
+            parts
+                .zip(g.par_chunks(chunk))
+                .for_each(|(((p, m), v), g)| adam::update(isa, numbers, p, m, v, g));
+        });
+    });
+}
