@@ -17,17 +17,21 @@ pub struct Open {
 }
 
 impl Open {
-    /// Finds the entries of z `[samples][32]` with |z| < width, among the first `features` columns. Memory is used again.
+    /// Finds the entries of z `[samples][32]` with |z| < width, among the first `features` columns, if they are fewer than
+    /// `limit`; says whether they are. Memory is used again.
     ///
     /// # Panics
     /// If `z` is not whole rows of 32.
-    pub fn find(&mut self, isa: Isa, z: &[f32], width: f32, features: usize) {
+    pub fn find(&mut self, isa: Isa, z: &[f32], width: f32, features: usize, limit: usize) -> bool {
         assert!(z.len().is_multiple_of(PANEL), "rows of a panel");
         let samples = z.len() / PANEL;
         let real = if features < PANEL { (1 << features) - 1 } else { u32::MAX };
         self.words.resize(samples.next_multiple_of(32), 0);
         self.words[samples..].fill(0);
         within(isa, z, width, real, &mut self.words[..samples]);
+        if self.words.iter().map(|word| word.count_ones() as usize).sum::<usize>() >= limit {
+            return false;
+        }
         let (blocks, _) = self.words.as_chunks_mut::<32>();
         blocks.iter_mut().for_each(transpose_block);
         self.samples.clear();
@@ -41,11 +45,7 @@ impl Open {
             }
             self.ends[feature] = self.samples.len();
         }
-    }
-
-    /// Open entries.
-    pub fn count(&self) -> usize {
-        self.samples.len()
+        true
     }
 
     /// Samples whose entry of a feature of the panel is open, ascending.
@@ -173,8 +173,9 @@ mod tests {
         let mut plain: Option<(Vec<f32>, Vec<f32>)> = None;
         for isa in Isa::available() {
             let mut open = Open::default();
-            open.find(isa, &values(70 * PANEL, 1), 2.0, 32);
-            open.find(isa, &z, limit, features);
+            assert!(open.find(isa, &values(70 * PANEL, 1), 2.0, 32, usize::MAX));
+            assert!(!open.find(isa, &values(70 * PANEL, 1), 2.0, 32, 70 * PANEL));
+            assert!(open.find(isa, &z, limit, features, usize::MAX));
             for f in 0..PANEL {
                 let want: Vec<u32> = (0..samples as u32).filter(|&k| is_open(k as usize, f)).collect();
                 assert_eq!(open.samples(f), want);

@@ -26,7 +26,7 @@ use stages::{Part, Shares};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
-use step::{Backward, Forward, Setup};
+use step::{Backward, Forward, Setup, TOGETHER};
 use weights::Weights;
 
 /// A model on the CPU. Same parameters and data give the same bits with any number of threads.
@@ -175,14 +175,16 @@ impl Cpu {
             groups.enumerate().with_max_len(1).for_each(|(at, ((weights, first), second))| {
                 backward.scratch.panels.with(|gradients| {
                     let mut clock = shares.clock();
-                    let encoders = weights.encoder.chunks_mut(encoder_panel);
-                    let encoders = encoders.zip(first.encoder.chunks_mut(encoder_panel));
-                    let encoders = encoders.zip(second.encoder.chunks_mut(encoder_panel));
-                    let biases = weights.b_enc.chunks_mut(PANEL).zip(first.b_enc.chunks_mut(PANEL));
-                    let biases = biases.zip(second.b_enc.chunks_mut(PANEL));
-                    let panels = encoders.zip(biases).zip(weights.decoder.chunks(decoder_panel)).enumerate();
-                    for (panel, ((encoder, bias), decoder)) in panels {
-                        backward.panel(at * group + panel, decoder, gradients, &mut clock);
+                    let encoders = weights.encoder.chunks_mut(TOGETHER * encoder_panel);
+                    let encoders = encoders.zip(first.encoder.chunks_mut(TOGETHER * encoder_panel));
+                    let encoders = encoders.zip(second.encoder.chunks_mut(TOGETHER * encoder_panel));
+                    let biases = weights.b_enc.chunks_mut(TOGETHER * PANEL);
+                    let biases = biases.zip(first.b_enc.chunks_mut(TOGETHER * PANEL));
+                    let biases = biases.zip(second.b_enc.chunks_mut(TOGETHER * PANEL));
+                    let decoders = weights.decoder.chunks(TOGETHER * decoder_panel);
+                    let few = encoders.zip(biases).zip(decoders).enumerate();
+                    for (part, ((encoder, bias), decoder)) in few {
+                        backward.panels(at * group + part * TOGETHER, decoder, gradients, &mut clock);
                         let ((weights, first), second) = encoder;
                         update(weights, first, second, &gradients.encoder);
                         let ((weights, first), second) = bias;

@@ -49,27 +49,27 @@ impl PanelPool {
     }
 }
 
-/// What the backward pass makes for the 32 features of a panel, and for the decoder rows of a group of panels.
+/// What the backward pass makes for some panels, and for the decoder rows of a group of panels.
 #[derive(Clone, Default)]
 pub(super) struct PanelGradients {
-    /// By the codes, `[n][32]`.
+    /// By the codes, `[panel][n][32]`.
     pub grad_h: Vec<f32>,
-    /// By the pre-activations, `[n][32]`.
+    /// By the pre-activations, `[panel][n][32]`.
     pub grad_z: Vec<f32>,
-    /// `[d_in][32]`.
+    /// `[panel][d_in][32]`.
     pub encoder: Vec<f32>,
-    /// `[32]`.
+    /// `[panel][32]`.
     pub b_enc: Vec<f32>,
     /// `[features of the group][d_out]`.
     pub decoder: Vec<f32>,
-    /// Decoder rows turned, `[d_out][32]`.
+    /// Decoder rows turned, `[panel][d_out][32]`.
     turned: Vec<f32>,
     /// A panel in another precision.
     rounded: Vec<u32>,
     /// Signed counts, `[16 slots][n][16]`.
     counts: Vec<[i32; 16]>,
-    /// Where the estimator lets gradients through.
-    open: Open,
+    /// Where the estimator lets gradients through, for each panel.
+    open: Vec<Open>,
     /// The encoder's gradient, `[32][d_in]`.
     encoder_rows: Vec<f32>,
 }
@@ -161,7 +161,7 @@ pub(super) fn encode(
     if n == 0 {
         return Ok(words);
     }
-    let group = group(panels, rayon::current_num_threads()).min(ENCODED_TOGETHER);
+    let group = group(panels, rayon::current_num_threads()).min(TOGETHER);
     let groups = weights.panels(group).zip(words.par_chunks_mut(group * n)).enumerate().with_max_len(1);
     let of_group =
         |at: usize, panels: Panels<&[f32]>, z: &mut [f32], rounded: &mut Vec<u32>, words: &mut [u32]| {
@@ -170,7 +170,7 @@ pub(super) fn encode(
             each.filter_map(|(panel, (z, words))| {
                 let first = (at * group + panel) * PANEL;
                 bits(isa, estimator, weights.d_sae - first, z, words);
-                find_poison(estimator, z).map(|(row, feature)| (row, first + feature))
+                find_poison(estimator, weights.d_sae - first, z).map(|(row, feature)| (row, first + feature))
             })
             .min()
         };
@@ -196,8 +196,8 @@ pub(super) fn encode(
     }
 }
 
-/// Panels that read the rows of a batch together, at most: as many as stay in the second-level cache.
-const ENCODED_TOGETHER: usize = 4;
+/// Panels that read the rows of a batch together, at most: as many as stay in the second-level cache. Changes no bit.
+pub(super) const TOGETHER: usize = 4;
 
 /// Panels to a task: as many as share rows in the cache, fewer where threads would be left without work. Changes no bit.
 pub(super) fn group(panels: usize, threads: usize) -> usize {
@@ -214,14 +214,16 @@ fn pre_activations(isa: Isa, panels: &Panels<&[f32]>, x: &Left, rounded: &mut Ve
     x.add_panels(isa, panels.encoder, rounded, z);
 }
 
-/// The first row and feature of a panel whose pre-activation no bit can stand for.
-fn find_poison(estimator: Estimator, z: &[f32]) -> Option<(usize, usize)> {
+/// The first row and feature of a panel whose pre-activation no bit can stand for, among its first `features`.
+fn find_poison(estimator: Estimator, features: usize, z: &[f32]) -> Option<(usize, usize)> {
     let bad = |z: &f32| if estimator == Estimator::Squarewave { !z.is_finite() } else { z.is_nan() };
     // a fold without early exit: compilers turn it into vector code
     if !z.iter().fold(false, |any, z| any | bad(z)) {
         return None;
     }
-    z.iter().position(bad).map(|at| (at / PANEL, at % PANEL))
+    let rows = z.as_chunks::<PANEL>().0.iter().enumerate();
+    let mut found = rows.filter_map(|(row, z)| Some((row, z.iter().take(features).position(bad)?)));
+    found.next()
 }
 
 /// The step function of one panel, packed; the squarewave's padding is not 0 by itself.
@@ -290,7 +292,7 @@ fn penalties(isa: Isa, objective: &Objective, codes: &BatchCodes, stats: &mut St
     Penalties { entropy, covariance, undefined: stats.covariance.is_nan() }
 }
 
-/// The backward pass of one batch, panel by panel.
+/// The backward pass of one batch, a few panels at a time.
 pub(super) struct Backward<'a> {
     isa: Isa,
     estimator: Estimator,
@@ -316,45 +318,71 @@ impl<'a> Backward<'a> {
         Self { isa, estimator, x, forward, scratch, signs }
     }
 
-    /// All gradients of the panel `at` but the decoder's, from its decoder rows as they were in the forward pass.
-    pub fn panel(&self, at: usize, decoder: &[f32], gradients: &mut PanelGradients, clock: &mut Clock) {
+    /// All gradients of some panels from `first` on but the decoder's, from their decoder rows as they were in the forward
+    /// pass.
+    pub fn panels(&self, first: usize, decoder: &[f32], gradients: &mut PanelGradients, clock: &mut Clock) {
         let (isa, Scratch { x_columns, errors, error_rows, y, .. }) = (self.isa, self.scratch);
         let (n, d_in, d_out) = (y.rows(), x_columns.rows(), y.columns());
-        let few_open = self.find_open(at, &mut gradients.open);
+        let count = (self.forward.codes.panels() - first).min(decoder.len().div_ceil((d_out * PANEL).max(1)));
         let PanelGradients { grad_h, grad_z, encoder, b_enc, turned, rounded, open, encoder_rows, .. } =
             gradients;
-        grad_h.resize(n * PANEL, 0.0);
-        if few_open {
-            window::grad_h(isa, open, error_rows, decoder, d_out, grad_h);
-        } else {
-            turned.resize(d_out * PANEL, 0.0);
-            product::turn_rows(isa, decoder, d_out, turned);
-            grad_h.fill(0.0);
-            errors.add_panels(isa, turned, rounded, grad_h);
+        open.resize_with(open.len().max(count), Open::default);
+        let few_open: Vec<bool> =
+            (first..).zip(&mut open[..count]).map(|(at, open)| self.few_open(at, open)).collect();
+        // panels that are whole read the rows of the batch together; one that is not goes alone
+        let runs = runs(&few_open);
+
+        grad_h.resize(count * n * PANEL, 0.0);
+        turned.resize(count * d_out * PANEL, 0.0);
+        for run in runs.clone() {
+            let out = &mut grad_h[run.start * n * PANEL..run.end * n * PANEL];
+            let rows = |panel: usize| {
+                &decoder[panel * d_out * PANEL..decoder.len().min((panel + 1) * d_out * PANEL)]
+            };
+            if few_open[run.start] {
+                window::grad_h(isa, &open[run.start], error_rows, rows(run.start), d_out, out);
+                continue;
+            }
+            let turned = &mut turned[run.start * d_out * PANEL..run.end * d_out * PANEL];
+            for (panel, turned) in run.zip(turned.chunks_mut((d_out * PANEL).max(1))) {
+                product::turn_rows(isa, rows(panel), d_out, turned);
+            }
+            out.fill(0.0);
+            errors.add_panels(isa, turned, rounded, out);
         }
         clock.book(Part::GradH);
 
-        self.add_penalties(at, grad_h, &mut gradients.counts);
+        for (at, grad_h) in (first..).zip(grad_h.chunks_mut((n * PANEL).max(1))) {
+            self.add_penalties(at, grad_h, &mut gradients.counts);
+        }
         clock.book(Part::Penalties);
 
         grad_z.clear();
         grad_z.extend_from_slice(grad_h);
-        self.estimator.backward_slice(isa, grad_z, self.z(at));
+        let z = &self.scratch.z[first * n * PANEL..][..count * n * PANEL];
+        self.estimator.backward_slice(isa, grad_z, z);
+        self.close_padding(first + count, grad_z);
         clock.book(Part::Estimator);
 
-        encoder.resize(d_in * PANEL, 0.0);
-        if few_open {
-            encoder_rows.resize(d_in * PANEL, 0.0);
-            window::grad_encoder(isa, open, self.x, grad_z, d_in, encoder_rows);
-            product::turn_rows(isa, encoder_rows, d_in, encoder);
-        } else {
-            encoder.fill(0.0);
-            x_columns.add_panels(isa, grad_z, rounded, encoder);
+        encoder.resize(count * d_in * PANEL, 0.0);
+        for run in runs {
+            let grad_z = &grad_z[run.start * n * PANEL..run.end * n * PANEL];
+            let encoder = &mut encoder[run.start * d_in * PANEL..run.end * d_in * PANEL];
+            if few_open[run.start] {
+                encoder_rows.resize(d_in * PANEL, 0.0);
+                window::grad_encoder(isa, &open[run.start], self.x, grad_z, d_in, encoder_rows);
+                product::turn_rows(isa, encoder_rows, d_in, encoder);
+            } else {
+                encoder.fill(0.0);
+                x_columns.add_panels(isa, grad_z, rounded, encoder);
+            }
         }
         b_enc.clear();
-        b_enc.resize(PANEL, 0.0);
-        for row in grad_z.as_chunks::<PANEL>().0 {
-            b_enc.iter_mut().zip(row).for_each(|(sum, &g)| *sum += g);
+        b_enc.resize(count * PANEL, 0.0);
+        for (sums, grad_z) in b_enc.chunks_mut(PANEL).zip(grad_z.chunks((n * PANEL).max(1))) {
+            for row in grad_z.as_chunks::<PANEL>().0 {
+                sums.iter_mut().zip(row).for_each(|(sum, &g)| *sum += g);
+            }
         }
         clock.book(Part::GradEncoder);
     }
@@ -369,12 +397,23 @@ impl<'a> Backward<'a> {
     }
 
     /// Finds the entries of a panel that let a gradient through; says whether they are few.
-    fn find_open(&self, at: usize, open: &mut Open) -> bool {
+    fn few_open(&self, at: usize, open: &mut Open) -> bool {
         let Some(window) = self.estimator.window() else { return false };
         let codes = &self.forward.codes;
         let features = PANEL.min(codes.features() - at * PANEL);
-        open.find(self.isa, self.z(at), window as f32, features);
-        (open.count() as f64) < FEW_OPEN * (codes.samples() * features) as f64
+        let limit = FEW_OPEN * (codes.samples() * features) as f64;
+        open.find(self.isa, self.z(at), window as f32, features, limit as usize)
+    }
+
+    /// Features that fill up the last panel pass nothing on, whatever the estimator makes of them.
+    fn close_padding(&self, end: usize, grad_z: &mut [f32]) {
+        let padding = (end * PANEL).saturating_sub(self.forward.codes.features());
+        if padding > 0 {
+            let last = grad_z.len() - self.forward.codes.samples() * PANEL;
+            for row in grad_z[last..].as_chunks_mut::<PANEL>().0 {
+                row[PANEL - padding..].fill(0.0);
+            }
+        }
     }
 
     /// Pre-activations of a panel, `[n][32]`.
@@ -414,4 +453,16 @@ impl<'a> Backward<'a> {
         }
         pulls::add_pulls(self.isa, &pulls, grad_h);
     }
+}
+
+/// Neighbours that are whole, together; those with few entries open, each alone.
+fn runs(few_open: &[bool]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = vec![];
+    for (at, &few) in few_open.iter().enumerate() {
+        match runs.last_mut() {
+            Some(last) if !few && !few_open[last.start] => last.end = at + 1,
+            _ => runs.push(at..at + 1),
+        }
+    }
+    runs
 }

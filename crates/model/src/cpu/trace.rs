@@ -18,7 +18,7 @@ pub(super) fn look_into(weights: &Weights, backward: &Backward) -> Trace {
         .map(|(at, panel)| {
             let mut gradients = PanelGradients::default();
             let features = at * PANEL..d_sae.min((at + 1) * PANEL);
-            backward.panel(at, panel.decoder, &mut gradients, &mut Default::default());
+            backward.panels(at, panel.decoder, &mut gradients, &mut Default::default());
             backward.decoder(features, &mut gradients, &mut Default::default());
             gradients
         })

@@ -216,7 +216,7 @@ mod tests {
     }
 
     fn error(parameters: &Parameters, rows: &Array2<f32>) -> f64 {
-        let model = Cpu::new(&parameters, 1);
+        let model = Cpu::new(parameters, 1);
         let architecture = Architecture::binary(Estimator::Identity);
         let codes = model.encode(&architecture, rows.view()).unwrap();
         let decoded = model.decode(&architecture, &codes).unwrap();
