@@ -8,7 +8,17 @@ const SMALL = { dIn: 20, dSae: 70, batchSize: 33, steps: 3, warmUp: 1, threads: 
 
 describe('bench', () => {
   test('times every step, and its stages are the step', async () => {
-    const report = await bench({ ...SMALL, density: 0.25, encodeRows: 100 })
+    const seen: number[] = []
+    const report = await bench({
+      ...SMALL,
+      density: 0.25,
+      encodeRows: 100,
+      onProgress: ({ steps, total }) => {
+        seen.push(steps)
+        expect(total).toBe(4)
+      },
+    })
+    expect(seen).toEqual([1, 2, 3, 4])
     expect(report).toMatchObject({ device: 'cpu', dIn: 20, dSae: 70, batchSize: 33, threads: 2 })
     expect(report.seconds).toHaveLength(3)
     expect(report.seconds.every(seconds => seconds > 0)).toBe(true)
@@ -51,7 +61,10 @@ describe('bench', () => {
     )
     expect(tensors['grad.W_enc']?.shape).toEqual([20, 70])
     expect(Number(metadata.mse)).toBeGreaterThan(0)
-    await expect(bench({ ...SMALL, fixture })).rejects.toMatchObject({ code: 'IO' })
+    await expect(bench({ ...SMALL, fixture })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(/there already/),
+    })
     expect(readdirSync(home)).toEqual(['step.safetensors'])
   })
 
@@ -82,5 +95,7 @@ describe('bench', () => {
     await expect(bench({ dIn: 64, dSae: 256, steps: 1_000_000, signal })).rejects.toMatchObject({
       name: 'TimeoutError',
     })
+    const encoding = bench({ ...SMALL, encodeRows: 1e12, signal: AbortSignal.timeout(200) })
+    await expect(encoding).rejects.toMatchObject({ name: 'TimeoutError' })
   })
 })

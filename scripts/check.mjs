@@ -100,6 +100,11 @@ const arm64 = needing(
   [
     debian('qemu-user-static', 'qemu-aarch64-static'),
     debian('gcc-aarch64-linux-gnu', 'aarch64-linux-gnu-gcc'),
+    {
+      name: 'C library for arm64',
+      install: 'apt-get install libc6-dev-arm64-cross',
+      there: () => existsSync('/usr/aarch64-linux-gnu/lib/libc.so.6'),
+    },
     target(ARM64),
   ],
   rustTests(

@@ -10,12 +10,12 @@ trap 'rm -f "$log"' EXIT
 # Runs a command quietly; a failure is one line, with the last of what it printed.
 try() {
   echo "$*"
-  "$@" >"$log" 2>&1 </dev/null || echo "failed: $(tail -n 1 "$log")"
+  timeout 900 "$@" >"$log" 2>&1 </dev/null || echo "failed: $(tail -n 1 "$log")"
 }
 
 has() { command -v "$1" >/dev/null; }
 
-if ! has qemu-aarch64-static || ! has aarch64-linux-gnu-gcc; then
+if ! has qemu-aarch64-static || ! has aarch64-linux-gnu-gcc || ! [ -e /usr/aarch64-linux-gnu/lib/libc.so.6 ]; then
   packages=(qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
   if has apt-get && [ "$(id -u)" = 0 ]; then
     export DEBIAN_FRONTEND=noninteractive
@@ -28,7 +28,8 @@ fi
 
 if has rustup; then
   try rustup target add aarch64-unknown-linux-gnu wasm32-unknown-unknown
-  if ! rustup which --toolchain nightly cargo-miri >/dev/null 2>&1; then
+  if ! rustup component list --toolchain nightly --installed 2>/dev/null | grep -q rust-src ||
+    ! rustup which --toolchain nightly cargo-miri >/dev/null 2>&1; then
     try rustup toolchain install nightly --profile minimal --component miri,rust-src --allow-downgrade
   fi
 else

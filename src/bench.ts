@@ -41,8 +41,20 @@ export interface BenchSettings {
   fixture?: string | undefined
 }
 
+/** How far a benchmark has come. */
+export interface StepsProgress {
+  type: 'steps'
+  /** Steps done. */
+  steps: number
+  /** Steps there are. */
+  total: number
+}
+
 /** Options of {@link bench}. */
-export interface BenchOptions extends BenchSettings, CallOptions {}
+export interface BenchOptions extends BenchSettings, CallOptions {
+  /** Called after every step, warm-up included. What it throws is ignored. */
+  onProgress?: ((progress: StepsProgress) => void) | undefined
+}
 
 /** Seconds of the mean step by stages; together they are the step. */
 export interface StepStages {
@@ -102,9 +114,9 @@ export interface BenchReport {
  * @throws BaeError `INVALID_ARGUMENT`; `OUT_OF_MEMORY` before anything starts; `IO` if the fixture cannot be written.
  */
 export async function bench(options: BenchOptions = {}): Promise<BenchReport> {
-  const { signal, ...settings } = checked(options)
+  const { signal, onProgress, ...settings } = checked(options)
   const given = settingsJson<BenchSettings>(settings, SETTINGS)
-  const { json } = await runJob(on => native.startBench(given, on), { signal })
+  const { json } = await runJob(on => native.startBench(given, on), { signal, progress: onProgress })
   return {
     ...(JSON.parse(json) as Omit<BenchReport, 'peakBytes'>),
     peakBytes: process.resourceUsage().maxRSS * 1024,

@@ -1,5 +1,12 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-export { type BenchOptions, type BenchReport, type BenchSettings, bench, type StepStages } from './bench.js'
+export {
+  type BenchOptions,
+  type BenchReport,
+  type BenchSettings,
+  bench,
+  type StepStages,
+  type StepsProgress,
+} from './bench.js'
 export {
   BinaryCodes,
   type EntropyReport,

@@ -14,7 +14,9 @@ pub fn start_bench(
     let options: BenchOptions = serde_json::from_str(&options_json)
         .map_err(|error| Failure { code: "INVALID_ARGUMENT", message: format!("options: {error}") })?;
     job::start(on_event, move |context| {
-        let mut progress = |steps| context.progress(&json!({ "type": "bench", "steps": steps }));
+        let total = options.warm_up.saturating_add(options.steps);
+        let mut progress =
+            |steps| context.progress(&json!({ "type": "steps", "steps": steps, "total": total }));
         match bae_train::bench(&options, context.cancel_flag(), &mut progress) {
             Ok(report) => Ok(End::Done(json!(report))),
             Err(bae_train::TrainError::Cancelled) => Ok(End::Cancelled(json!({}))),

@@ -42,10 +42,16 @@ export function bench(program: Command, run: Run): Command {
     .option('--stages', 'show where the time of a step goes')
   for (const option of SETTINGS) command.addOption(option)
   return command.action(
-    run(async ({ signal, result }, { stages, json: _json, quiet: _quiet, ...settings }: Options) => {
-      const report = await measure({ ...settings, signal })
-      result(report, [...summary(report), ...(stages ? table(stageRows(report)) : [])])
-    }),
+    run(
+      async ({ signal, progress, result }, { stages, json: _json, quiet: _quiet, ...settings }: Options) => {
+        const report = await measure({
+          ...settings,
+          signal,
+          onProgress: ({ steps, total }) => progress.update(steps, total, `${steps} of ${total} steps`),
+        })
+        result(report, [...summary(report), ...(stages ? table(stageRows(report)) : [])])
+      },
+    ),
   )
 }
 

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 /// Columns of a panel.
 pub const WIDTH: usize = 64;
 
-/// `[rows, columns]` as panels `[panel][row][64]`; the last panel is filled up with zeros.
+/// `[rows, columns]` as panels `[panel][row][64]`; what fills up the last panel is never read.
 #[derive(Clone, Debug, Default)]
 pub struct ColumnPanels {
     rows: usize,

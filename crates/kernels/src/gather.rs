@@ -42,6 +42,11 @@ pub fn decode(isa: Isa, codes: &BatchCodes, weights: &[f32], bias: &[f32], out: 
             }
             out.fill(base);
             for block in &blocks {
+                // rows that are added once need no copy at hand
+                if block.list.len() < block.features.len() {
+                    add_few(codes, block, weights, here.clone(), out);
+                    continue;
+                }
                 for (to, feature) in rows.iter_mut().zip(block.features.clone()) {
                     let sign = if codes.mostly_on(feature) { -1.0 } else { 1.0 };
                     to.iter_mut().zip(row(feature)).for_each(|(to, &value)| *to = sign * value);
@@ -84,6 +89,24 @@ fn blocks(codes: &BatchCodes) -> Vec<Block> {
     };
     let all: Vec<Block> = (0..codes.features().div_ceil(size)).into_par_iter().map(block).collect();
     all.into_iter().filter(|block| !block.list.is_empty()).collect()
+}
+
+/// A block in which there is less to add than there are rows: straight from the decoder, by the same additions.
+fn add_few(codes: &BatchCodes, block: &Block, weights: &[f32], here: Range<usize>, out: &mut [[f32; WIDTH]]) {
+    let columns = weights.len() / codes.features();
+    let mut start = 0;
+    for (out, &end) in out.iter_mut().zip(&block.ends) {
+        for &at in &block.list[start..end as usize] {
+            let feature = block.features.start + at as usize;
+            let row = &weights[feature * columns..][here.clone()];
+            if codes.mostly_on(feature) {
+                out.iter_mut().zip(row).for_each(|(out, &value)| *out -= value);
+            } else {
+                out.iter_mut().zip(row).for_each(|(out, &value)| *out += value);
+            }
+        }
+        start = end as usize;
+    }
 }
 
 per_isa! {

@@ -19,7 +19,7 @@ pub struct Pulls<'a> {
 }
 
 crate::isa::per_isa! {
-    /// gradient[k, f] += entropy_f + scale_f (n A_kf − Σ_k A_kf): whole numbers, exact in f64, until the multiplication;
+    /// gradient[k, f] += entropy_f + scale_f (n A_kf − Σ_k A_kf): whole numbers, exact in f64 while n · |A| < 2^53, until the multiplication;
     /// then rounded to f32 once. `gradient` is `[samples][32]`.
     ///
     /// Panics if the lengths do not fit.

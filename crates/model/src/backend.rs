@@ -16,6 +16,17 @@ pub enum ModelError {
         /// Width given.
         got: usize,
     },
+    /// A batch of no rows.
+    #[error("the batch has no rows: give at least one")]
+    Empty,
+    /// Targets or labels are not as many as the rows.
+    #[error("the batch has {rows} rows and {got} targets: give one for each row")]
+    Rows {
+        /// Rows of the batch.
+        rows: usize,
+        /// Targets given.
+        got: usize,
+    },
     /// Products of the hidden states leave the range of f32.
     #[error(
         "products of the hidden states leave the range of 32-bit numbers; remove rows that are far larger than all others, or scale the data down"

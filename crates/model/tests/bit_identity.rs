@@ -56,7 +56,7 @@ fn fifty_steps_give_the_same_weights_everywhere() {
     let few_open = Estimator::Rectangle { width: 0.1 };
     let f32 = Precision::F32;
     let bf16 = Precision::Bf16;
-    let cases: [Case; 10] = [
+    let cases: [Case; 11] = [
         (1, 1, 1, sigmoid, f32, 0x77D0_5456_0925_99B6),
         (15, 17, 33, sigmoid, f32, 0x3B69_890B_3736_59BA),
         (33, 31, 130, Estimator::ReferenceSigmoid, f32, 0x86BB_2DDD_32B4_14A1),
@@ -65,6 +65,8 @@ fn fifty_steps_give_the_same_weights_everywhere() {
         (100, 130, 200, few_open, f32, 0x7774_2D67_C7BF_21C7),
         (513, 33, 40, sigmoid, f32, 0x7317_1A60_F4DC_9BB5),
         (40, 600, 65, few_open, f32, 0xCF5D_1910_6FE9_F2FB),
+        // several panels to a task, as many as threads leave
+        (40, 12, 1100, few_open, f32, 0xD5AF_B62C_1900_44C2),
         (33, 31, 130, sigmoid, bf16, 0xB66A_6EB2_6833_B2FD),
         (70, 65, 40, few_open, bf16, 0xD642_3548_3F6B_B58B),
     ];

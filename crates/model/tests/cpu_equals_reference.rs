@@ -141,6 +141,31 @@ proptest! {
     }
 }
 
+/// Many panels to a task, and outputs of another width: the update is Adam on the gradients that looking into a step shows.
+#[test]
+fn a_step_is_adam_on_the_gradients_of_its_trace() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let (n, d_in, d_sae, d_out) = (40, 9, 1100, 5);
+    let start = parameters(&mut rng, d_in, d_sae, d_out);
+    let (x, target) = (uniform(&mut rng, n, d_in), uniform(&mut rng, n, d_out));
+    let batch = Batch { x: x.view(), target: Target::States(target.view()) };
+    let objective = Objective { entropy_weight: 1e-3, covariance_weight: 1e-4, ..Objective::default() };
+    for width in [0.05, 2.0] {
+        let architecture = Architecture::binary(Estimator::Rectangle { width });
+        let mut cpu = Cpu::new(&start, 2);
+        let gradient = cpu.trace(&architecture, &objective, batch).unwrap().gradient;
+        cpu.step(&architecture, &objective, &Adam::new(1e-2), batch).unwrap();
+        let after = cpu.parameters();
+        for ((start, after), gradient) in start.flat().iter().zip(after.flat()).zip(gradient.flat()) {
+            for ((&start, &after), &g) in start.iter().zip(after).zip(gradient) {
+                // the first step goes by the gradient's sign
+                let want = f64::from(start) - 1e-2 * g / (g.abs() + 1e-8);
+                assert!((f64::from(after) - want).abs() < 1e-6, "{after} {want} {g}");
+            }
+        }
+    }
+}
+
 /// Factors keep eight bits, so a sum is off by about 2⁻⁸ of its terms' size, and few codes change.
 #[test]
 fn bf16_products_are_near_those_of_f32() {
@@ -177,6 +202,17 @@ fn wrong_widths_and_nan_are_named() {
     let error =
         cpu.step(&architecture, &Objective::default(), &Adam::new(0.1), batch).unwrap_err().to_string();
     assert!(error.contains("row 2") && error.contains("not a number"), "{error}");
+    assert_eq!(cpu.parameters(), before);
+    let fine = uniform(&mut rng, 3, 4);
+    let (none, few) = (uniform(&mut rng, 0, 4), uniform(&mut rng, 2, 4));
+    let mut refuse = |batch: Batch| {
+        cpu.step(&architecture, &Objective::default(), &Adam::new(0.1), batch).unwrap_err().to_string()
+    };
+    let of = |target| Batch { x: fine.view(), target };
+    assert!(refuse(Batch { x: none.view(), target: Target::Input }).contains("no rows"));
+    assert!(refuse(of(Target::States(few.view()))).contains("3 rows and 2 targets"));
+    assert!(refuse(of(Target::States(wide.view()))).contains("width 5"));
+    assert!(refuse(of(Target::Labels(&[0, 1, 4]))).contains("label"));
     assert_eq!(cpu.parameters(), before);
     let codes = bae_codes::BitMatrix::zeros(1, 7);
     assert!(cpu.decode(&architecture, &codes).is_err());

@@ -133,6 +133,10 @@ pub fn bench(
     progress: &mut dyn FnMut(usize),
 ) -> Result<BenchReport, TrainError> {
     let architecture = options.check()?;
+    if let Some(path) = options.fixture.as_deref().filter(|path| path.exists()) {
+        let message = format!("fixture {}: it is there already; remove it or name another", path.display());
+        return Err(TrainError::Option(message));
+    }
     let objective = Objective {
         entropy_weight: options.entropy_weight,
         covariance_weight: options.covariance_weight,
@@ -142,6 +146,7 @@ pub fn bench(
     let Drawn { x, parameters, density, live, open } = threads.install(|| draw(options, architecture));
     let mut cpu = threads.with_parameters(&parameters).with_precision(options.precision);
     let batch = Batch { x: x.view(), target: Target::Input };
+    go_on(cancel)?;
     if let Some(path) = &options.fixture {
         let trace = cpu.trace(&architecture, &objective, batch)?;
         write_fixture(path, options, &x, &parameters, &trace)?;
@@ -151,9 +156,7 @@ pub fn bench(
     let mut seconds = vec![];
     let mut before = cpu.stages();
     for step in 0..options.warm_up + options.steps {
-        if cancel.load(Ordering::Relaxed) {
-            return Err(TrainError::Cancelled);
-        }
+        go_on(cancel)?;
         let began = Instant::now();
         cpu.step(&architecture, &objective, &adam, batch)?;
         seconds.push(began.elapsed().as_secs_f64());
@@ -164,8 +167,8 @@ pub fn bench(
         progress(step + 1);
     }
     let stages = (cpu.stages() - before) / options.steps as f64;
-    let encode =
-        (options.encode_rows > 0).then(|| time_encoding(&cpu, &architecture, &x, options.encode_rows));
+    let encode = || time_encoding(&cpu, &architecture, &x, options.encode_rows, cancel);
+    let encode = if options.encode_rows > 0 { Some(encode()?) } else { None };
     Ok(BenchReport {
         device: "cpu",
         simd: Isa::best().name(),
@@ -178,7 +181,7 @@ pub fn bench(
         open,
         seconds,
         stages,
-        encode: encode.transpose()?,
+        encode,
     })
 }
 
@@ -223,7 +226,7 @@ struct Drawn {
 }
 
 /// Normal hidden states and weights, so that pre-activations have variance 1 before their biases, which give each
-/// feature its density: live ones spread evenly between half and one and a half times the mean.
+/// feature its density: live ones spread evenly about the mean, by half of it where that stays below 1.
 fn draw(options: &BenchOptions, architecture: Architecture) -> Drawn {
     let BenchOptions { d_in, d_sae, batch_size, density, live, seed, .. } = *options;
     let x = normal(batch_size, d_in, 1.0, seed);
@@ -235,8 +238,10 @@ fn draw(options: &BenchOptions, architecture: Architecture) -> Drawn {
     let mut rng = Rng::seed_from_u64(seed ^ 3);
     let shares: Vec<f64> = (0..d_sae)
         .map(|_| {
-            let spread = rng.random_range(0.5..1.5);
-            if rng.random::<f64>() < live { (density / live * spread).min(0.5_f64.max(density)) } else { 0.0 }
+            let spread = rng.random_range(-1.0..1.0);
+            let mean = density / live;
+            let share = mean * (1.0 + spread * (1.0 / mean - 1.0).min(0.5));
+            if rng.random::<f64>() < live { share } else { 0.0 }
         })
         .collect();
     let thresholds: Vec<f32> =
@@ -285,16 +290,22 @@ fn normal(rows: usize, columns: usize, scale: f32, seed: u64) -> Array2<f32> {
     values
 }
 
+fn go_on(cancel: &AtomicBool) -> Result<(), TrainError> {
+    if cancel.load(Ordering::Relaxed) { Err(TrainError::Cancelled) } else { Ok(()) }
+}
+
 fn time_encoding(
     cpu: &Cpu,
     architecture: &Architecture,
     x: &Array2<f32>,
     rows: usize,
+    cancel: &AtomicBool,
 ) -> Result<EncodeTime, TrainError> {
     let at_once = ENCODED_AT_ONCE.min(rows);
     let chunk = Array2::from_shape_fn((at_once, x.ncols()), |(row, column)| x[[row % x.nrows(), column]]);
     let began = Instant::now();
     for start in (0..rows).step_by(at_once) {
+        go_on(cancel)?;
         let here = at_once.min(rows - start);
         cpu.encode(architecture, chunk.slice(ndarray::s![..here, ..]))?;
     }
@@ -309,6 +320,7 @@ fn write_fixture(
     trace: &Trace,
 ) -> Result<(), TrainError> {
     let (d_in, d_sae, stats) = (options.d_in, options.d_sae, trace.stats);
+    let estimator = options.estimator.of_width(options.gradient_width)?;
     let gradient = trace.gradient.map(|g| g as f32);
     let names = TENSORS.map(|name| format!("grad.{name}"));
     let shapes = [vec![d_in, d_sae], vec![d_sae], vec![d_sae, d_in], vec![d_in]];
@@ -323,7 +335,8 @@ fn write_fixture(
         ("mse", stats.mse.to_string()),
         ("entropyBits", stats.entropy_bits.to_string()),
         ("covariance", stats.covariance.to_string()),
-        ("estimator", serde_json::to_string(&options.estimator).expect("a name")),
+        ("estimator", serde_json::to_string(&estimator).expect("a name and a width")),
+        ("precision", serde_json::to_string(&options.precision).expect("a name")),
         ("entropyWeight", options.entropy_weight.to_string()),
         ("covarianceWeight", options.covariance_weight.to_string()),
         ("learningRate", options.learning_rate.to_string()),

@@ -44,7 +44,9 @@ impl TrainError {
         match self {
             TrainError::Option(_) => "INVALID_ARGUMENT",
             TrainError::Data(error) => error.code(),
-            TrainError::Model(ModelError::Shape { .. }) => "SHAPE_MISMATCH",
+            TrainError::Model(ModelError::Shape { .. } | ModelError::Rows { .. } | ModelError::Empty) => {
+                "SHAPE_MISMATCH"
+            }
             TrainError::Model(ModelError::Cancelled) => "CANCELLED",
             TrainError::Model(_) | TrainError::Diverged { .. } => "NOT_FINITE",
             TrainError::Memory(_) => "OUT_OF_MEMORY",

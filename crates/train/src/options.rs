@@ -371,10 +371,10 @@ impl Plan {
 /// docs/performance.md, without the threads' own memory).
 pub(crate) fn step_bytes(d_in: usize, d_sae: usize, batch: usize, models: usize) -> usize {
     let model = 2 * d_in.saturating_mul(d_sae);
-    // pre-activations; the rows packed twice, outputs and errors
-    let batch = batch.saturating_mul(d_sae.saturating_add(5 * d_in));
-    // signs of all pairs, a bit each, and the tables of the sparse way
-    let pairs = d_sae.saturating_mul(d_sae) / 16;
+    // pre-activations, codes with their lists, and signed counts; the rows packed twice, outputs and errors
+    let batch = batch.saturating_mul((7 * d_sae / 4).saturating_add(6 * d_in));
+    // signs of all pairs, a bit each, the tables of the sparse way, and in small batches the pairs without a sign
+    let pairs = d_sae.saturating_mul(d_sae) / 2;
     4usize.saturating_mul(models.saturating_mul(model).saturating_add(batch).saturating_add(pairs))
 }
 

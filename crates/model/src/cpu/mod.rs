@@ -12,7 +12,7 @@ pub use stages::Stages;
 
 use crate::{
     Adam, Architecture, Backend, Batch, Estimator, ModelError, Moments, Objective, Parameters, Precision,
-    StepStats, Trace, reference,
+    StepStats, Target, Trace, reference,
 };
 use bae_codes::BitMatrix;
 use bae_kernels::adam::AdamStep;
@@ -24,7 +24,7 @@ use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 use stages::{Part, Shares};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Instant;
 use step::{Backward, Forward, Setup, TOGETHER};
 use weights::Weights;
@@ -51,8 +51,11 @@ struct StepMoments {
 /// Threads that `threads` asks for: itself, or for 0 one for each physical core that this process may use: a second
 /// thread on a core has no multipliers of its own.
 pub fn thread_count(threads: usize) -> usize {
+    // asking the system reads files
+    static CORES: OnceLock<usize> = OnceLock::new();
     let offered = || std::thread::available_parallelism().map_or(1, |n| n.get());
-    if threads > 0 { threads } else { offered().min(num_cpus::get_physical()).max(1) }
+    let cores = || *CORES.get_or_init(|| offered().min(num_cpus::get_physical()).max(1));
+    if threads > 0 { threads } else { cores() }
 }
 
 /// The pool of so many threads, shared by all models of the process that use as many and gone with the last of them.
@@ -126,6 +129,36 @@ impl Cpu {
 
     fn check_width(&self, what: &'static str, expected: usize, got: usize) -> Result<(), ModelError> {
         if expected == got { Ok(()) } else { Err(ModelError::Shape { what, expected, got }) }
+    }
+
+    /// Refuses a batch that this model can make nothing of, before anything changes.
+    fn check_batch(&self, batch: Batch) -> Result<(), ModelError> {
+        self.check_width("the batch", self.weights.d_in, batch.x.ncols())?;
+        let rows = batch.x.nrows();
+        if rows == 0 {
+            return Err(ModelError::Empty);
+        }
+        match batch.target {
+            Target::Input => self.check_width("the output", self.weights.d_out, batch.x.ncols()),
+            Target::States(states) => {
+                self.check_width("the target", self.weights.d_out, states.ncols())?;
+                if states.nrows() == rows {
+                    Ok(())
+                } else {
+                    Err(ModelError::Rows { rows, got: states.nrows() })
+                }
+            }
+            Target::Labels(labels) if labels.len() != rows => {
+                Err(ModelError::Rows { rows, got: labels.len() })
+            }
+            Target::Labels(labels) => {
+                let largest = labels.iter().max().map_or(0, |&label| label as usize);
+                if largest < self.weights.d_out {
+                    return Ok(());
+                }
+                Err(ModelError::Shape { what: "a label", expected: self.weights.d_out, got: largest })
+            }
+        }
     }
 
     /// Everything of one step up to the gradient by the outputs. A batch with a value that is no bit is an error, unless
@@ -212,7 +245,7 @@ impl Cpu {
     /// Adam with gradients from elsewhere.
     fn update(&mut self, adam: &Adam, gradient: &Parameters) {
         let isa = self.isa;
-        let gradient = Weights::from(gradient);
+        let gradient = self.threads.install(|| Weights::from(gradient));
         let moments = self.moments.get_or_insert_with(|| StepMoments::new(&self.weights));
         let numbers = moments.advance(adam);
         let StepMoments { first, second, .. } = moments;
@@ -249,7 +282,7 @@ impl Backend for Cpu {
         adam: &Adam,
         batch: Batch,
     ) -> Result<StepStats, ModelError> {
-        self.check_width("the batch", self.weights.d_in, batch.x.ncols())?;
+        self.check_batch(batch)?;
         let Some(estimator) = architecture.estimator() else {
             let passed = real_valued::pass(self, architecture, objective, batch);
             self.update(adam, &passed.gradient);
@@ -271,7 +304,7 @@ impl Backend for Cpu {
         objective: &Objective,
         batch: Batch,
     ) -> Result<Trace, ModelError> {
-        self.check_width("the batch", self.weights.d_in, batch.x.ncols())?;
+        self.check_batch(batch)?;
         let Some(estimator) = architecture.estimator() else {
             return Ok(real_valued::pass(self, architecture, objective, batch).into());
         };
@@ -319,6 +352,7 @@ impl Backend for Cpu {
         let Some(StepMoments { first, second, steps }) = &self.moments else {
             return Moments::new(&self.parameters());
         };
-        Moments { first: Parameters::from(first), second: Parameters::from(second), steps: *steps }
+        let rows = |weights: &Weights| self.threads.install(|| Parameters::from(weights));
+        Moments { first: rows(first), second: rows(second), steps: *steps }
     }
 }
