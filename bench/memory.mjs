@@ -19,8 +19,8 @@ function expected({ dIn: d, dSae: m, batchSize: n, estimator = '' }, { density, 
   const weights = 3 * 4 * (2 * d * m + m + d)
   const batch = 4 * n * m + (estimator === 'rectangle' ? 6 : 5) * 4 * n * d
   const codes = (n * m) / 4 + n * m * density
-  const pairs = (live * m) ** 2 / 4
-  const threads = THREADS * 4 * (64 * d + 96 * n + 256 * d)
+  const pairs = (live * m) ** 2 / 4 + 2 * n * live * m
+  const threads = THREADS * 4 * (512 * d + 288 * n)
   return weights + batch + codes + pairs + threads
 }
 

@@ -176,14 +176,14 @@ function cheaper(of) {
   }
   const glossesLine = (layer, which) => {
     const run = of(glosses(layer), CHEAPER[which])
-    return [`glosses, layer ${Number(layer)}`, names[which], ...variant(run), run.seconds]
+    return [`glosses, layer ${Number(layer)}`, names[which], ...variant(run)]
   }
   const tokensLine = which => {
     const run = of(TOKENS.all, CHEAPER[which])
-    return ['tokens, ordinary rows', names[which], ...variant({ validation: run.keptOut.rest }), run.seconds]
+    return ['tokens, ordinary rows', names[which], ...variant({ validation: run.keptOut.rest })]
   }
   return markdown(
-    ['data', 'steps with', ...VARIANT, 'seconds'],
+    ['data', 'steps with', ...VARIANT],
     [
       ...LAYERS.flatMap(layer => Object.keys(CHEAPER).map(which => glossesLine(layer, which))),
       ...Object.keys(CHEAPER).map(tokensLine),

@@ -40,3 +40,13 @@ fn cases(count: u32) -> proptest::test_runner::Config {
 fn up_to(size: usize) -> usize {
     if cfg!(miri) { size.min(36) } else { size }
 }
+
+/// A matrix of numbers between −1 and 1, the same for one seed.
+#[cfg(test)]
+fn values(rows: usize, columns: usize, seed: u64) -> ndarray::Array2<f32> {
+    let mut state = seed | 1;
+    ndarray::Array2::from_shape_simple_fn((rows, columns), || {
+        state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    })
+}

@@ -322,17 +322,10 @@ pub fn add_product(isa: Isa, a: ArrayView2<f32>, b: ArrayView2<f32>, mut c: Arra
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::values;
     use crate::{cases, up_to};
     use ndarray::Array2;
     use proptest::prelude::*;
-
-    fn values(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
-        let mut state = seed | 1;
-        Array2::from_shape_simple_fn((rows, columns), || {
-            state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        })
-    }
 
     fn chain(a: &Array2<f32>, b: &Array2<f32>, c: &Array2<f32>) -> Array2<f32> {
         let element =

@@ -157,12 +157,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn values(length: usize, seed: u64) -> Vec<f32> {
-        let mut state = seed | 1;
-        let mut next = || {
-            state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        };
-        (0..length).map(|_| next()).collect()
+        crate::values(1, length, seed).into_raw_vec_and_offset().0
     }
 
     fn check(samples: usize, features: usize, width: usize, seed: u64) {

@@ -1,5 +1,6 @@
 //! The step on the CPU: f32 products, codes as bits, penalties as integers.
 
+mod encode;
 mod left;
 mod output;
 mod real_valued;
@@ -19,6 +20,7 @@ use bae_kernels::adam::AdamStep;
 use bae_kernels::batch::{BatchCodes, PANEL};
 use bae_kernels::columns::ColumnPanels;
 use bae_kernels::{Isa, adam, gather};
+use encode::TOGETHER;
 use left::Left;
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
@@ -26,7 +28,7 @@ use stages::{Part, Shares};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Instant;
-use step::{Backward, Forward, Setup, TOGETHER};
+use step::{Backward, Forward, Setup};
 use weights::Weights;
 
 /// A model on the CPU. Same parameters and data give the same bits with any number of threads.
@@ -198,7 +200,7 @@ impl Cpu {
         let backward = stages::timed(&mut self.stages.covariance, prepare);
         let (d_sae, encoder_panel, decoder_panel) =
             (weights.d_sae, weights.encoder_panel(), weights.decoder_panel());
-        let group = step::group(d_sae.div_ceil(PANEL), self.threads.current_num_threads());
+        let group = encode::group(d_sae.div_ceil(PANEL), self.threads.current_num_threads());
         let update = |weights: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32]| {
             adam::update(isa, numbers, weights, first, second, gradient);
         };
@@ -325,7 +327,7 @@ impl Backend for Cpu {
         let words = self.threads.install(|| {
             let mut rows = Left::default();
             rows.pack(self.isa, Precision::F32, x);
-            step::encode(self.isa, estimator, &self.weights, &rows, &self.scratch.panels, None)
+            encode::encode(self.isa, estimator, &self.weights, &rows, &self.scratch.panels, None)
         });
         let words = words.map_err(|Poisoned { row, feature }| ModelError::NotFinite { row, feature })?;
         Ok(BitMatrix::from_panels(x.nrows(), self.weights.d_sae, &words))
