@@ -11,7 +11,7 @@ import { machine } from './step/machine.mjs'
 import { ratio, spread } from './step/numbers.mjs'
 import { runner, settings, VARIANTS } from './step/ours.mjs'
 import { closePeers, label, open, openPeers, turns } from './step/peers.mjs'
-import { picture } from './step/picture.mjs'
+import { densityPicture, picture } from './step/picture.mjs'
 import { rounds } from './step/rounds.mjs'
 import { shapeName, tables } from './step/table.mjs'
 
@@ -236,6 +236,7 @@ try {
   if (!quick && !options.out) {
     await mkdir(join(root, 'docs', 'images'), { recursive: true })
     await writeFile(join(root, 'docs', 'images', 'step.svg'), await picture(report))
+    await writeFile(join(root, 'docs', 'images', 'density.svg'), await densityPicture(report))
     const page = join(root, 'docs', 'performance.md')
     const marks = /(<!-- step -->\n)[\s\S]*?(<!-- \/step -->)/
     const text = await readFile(page, 'utf8')

@@ -57,3 +57,48 @@ export function picture({ date, machine, steps }) {
     spacing: 24,
   })
 }
+
+/** Our step over the density of the codes, as a multiple of that at the least density; all features live. */
+export function densityPicture({ date, machine, steps, densities }) {
+  const shapes = [...new Set(steps.map(({ shape }) => shapeName(shape)))]
+  const values = densities.flatMap(({ rows }, at) => {
+    const live = rows.filter(({ report }) => report.live > 0.9)
+    const least = live.reduce((a, b) => (b.report.density < a.report.density ? b : a))
+    return live.map(({ ms, report }) => ({
+      shape: shapes[at],
+      density: report.density,
+      times: ms.median / least.ms.median,
+      text: `${digits(ms.median)} ms`,
+    }))
+  })
+  const x = {
+    field: 'density',
+    type: 'quantitative',
+    title: 'share of bits that are on',
+    scale: { type: 'log' },
+  }
+  const y = {
+    field: 'times',
+    type: 'quantitative',
+    title: 'times as long as at the least',
+    scale: { domain: [0.9, 1.8], zero: false },
+  }
+  const color = { field: 'shape', scale: { range: [BLUE, GREY] }, title: null, legend: { orient: 'top' } }
+  return svg({
+    title: {
+      text: 'Our step over the density of the codes',
+      subtitle: `${machine.cpu}, ${machine.flags.join(' ')}; ${date.slice(0, 10)}`,
+    },
+    width: 460,
+    height: 240,
+    data: { values },
+    layer: [
+      { mark: { type: 'line', point: true }, encoding: { x, y, color } },
+      ...shapes.map((shape, at) => ({
+        mark: { type: 'text', dy: at ? 14 : -10, fontSize: 10 },
+        encoding: { x, y, color, text: { field: 'text' } },
+        transform: [{ filter: { field: 'shape', equal: shape } }],
+      })),
+    ],
+  })
+}
