@@ -15,9 +15,20 @@ const began = performance.now()
 const codes = await model.encode(states)
 const seconds = (performance.now() - began) / 1000
 
+const row = { data: new Float32Array(model.dIn), shape: [1, model.dIn] }
+const single = []
+for (let time = 0; time < 300; time++) {
+  const before = performance.now()
+  await model.encode(row)
+  single.push(performance.now() - before)
+}
+single.sort((a, b) => a - b)
+
 console.log(`${cpus()[0].model.trim()}, ${availableParallelism()} threads, Node ${process.versions.node}`)
 console.log(
   `train: ${result.steps} steps of 512 rows at d_in ${model.dIn}, d_sae ${model.dSae}: ${result.seconds.toFixed(0)} s`,
 )
 console.log(`peak memory of the process: ${mebibytes(trained)}, of which Node itself ${mebibytes(before)}`)
-console.log(`encode: ${Math.round(codes.rows / seconds).toLocaleString('en-US')} rows a second`)
+console.log(
+  `encode: ${Math.round(codes.rows / seconds).toLocaleString('en-US')} rows a second; one row: ${single[150].toFixed(2)} ms`,
+)
