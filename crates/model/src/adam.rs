@@ -28,7 +28,7 @@ impl Adam {
     }
 
     /// The numbers of a step, counted from 1, in f32.
-    pub(crate) fn numbers(&self, step: u64) -> AdamStep {
+    pub fn numbers(&self, step: u64) -> AdamStep {
         let (first, second) = self.corrections(step);
         let root = libm::sqrt(second);
         AdamStep {

@@ -1,9 +1,9 @@
-use crate::{Adam, Architecture, Batch, Moments, Objective, Parameters, StepStats};
+use crate::{Adam, Architecture, Batch, Moments, Objective, Parameters, Stages, StepStats};
 use bae_codes::BitMatrix;
 use ndarray::{Array2, ArrayView2};
 
 /// What can go wrong in a step.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
     /// Widths do not agree.
@@ -45,6 +45,26 @@ pub enum ModelError {
         /// Feature, from 0.
         feature: usize,
     },
+    /// A device that is not there, or cannot do what is asked of it.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A device that stopped answering.
+    #[error("{0}")]
+    DeviceLost(String),
+    /// A device without memory for what is asked of it.
+    #[error("{0}")]
+    DeviceMemory(String),
+    /// A device that refused a command: a defect of this library or of a driver.
+    #[error("the device failed: {0}")]
+    Device(String),
+}
+
+/// Refuses `what` unless it is as wide as the model takes.
+///
+/// # Errors
+/// [`ModelError::Shape`].
+pub fn check_width(what: &'static str, expected: usize, got: usize) -> Result<(), ModelError> {
+    if expected == got { Ok(()) } else { Err(ModelError::Shape { what, expected, got }) }
 }
 
 /// Everything one step computes, in f64, for tests and for looking into.
@@ -83,6 +103,30 @@ pub trait Backend: Send {
         batch: Batch,
     ) -> Result<StepStats, ModelError>;
 
+    /// As [`Backend::step`], but an engine that computes elsewhere need not wait: it may return the statistics of an
+    /// earlier step, in the order of the steps, or none yet. [`Backend::catch_up`] returns those still outstanding.
+    ///
+    /// # Errors
+    /// [`ModelError`], perhaps of an earlier step: that one and all begun after it have then changed nothing.
+    fn step_ahead(
+        &mut self,
+        architecture: &Architecture,
+        objective: &Objective,
+        adam: &Adam,
+        batch: Batch,
+    ) -> Result<Option<StepStats>, ModelError> {
+        self.step(architecture, objective, adam, batch).map(Some)
+    }
+
+    /// Statistics of the oldest step begun that [`Backend::step_ahead`] has not returned, waited for; `None` if there is
+    /// none.
+    ///
+    /// # Errors
+    /// As [`Backend::step_ahead`].
+    fn catch_up(&mut self) -> Result<Option<StepStats>, ModelError> {
+        Ok(None)
+    }
+
     /// Forward and backward without an update, with everything in between.
     ///
     /// # Errors
@@ -106,9 +150,26 @@ pub trait Backend: Send {
     /// [`ModelError::Shape`].
     fn decode(&self, architecture: &Architecture, codes: &BitMatrix) -> Result<Array2<f32>, ModelError>;
 
+    /// Σ_{i≠j} |Cov_ij| of all rows of `codes`, with divisor rows − 1; 0 for fewer than two rows.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    fn covariance(&self, codes: &BitMatrix) -> Result<f64, ModelError>;
+
     /// A copy of the parameters.
-    fn parameters(&self) -> Parameters;
+    ///
+    /// # Errors
+    /// Those of a device.
+    fn parameters(&self) -> Result<Parameters, ModelError>;
 
     /// A copy of the optimiser's moments.
-    fn moments(&self) -> Moments;
+    ///
+    /// # Errors
+    /// Those of a device.
+    fn moments(&self) -> Result<Moments, ModelError>;
+
+    /// Where the time of all steps taken so far went; all 0 where an engine does not measure it.
+    fn stages(&self) -> Stages {
+        Stages::default()
+    }
 }

@@ -16,8 +16,8 @@ pub mod reference;
 
 pub use activation::{Activation, Estimator, OutputActivation};
 pub use adam::{Adam, Moments};
-pub use backend::{Backend, ModelError, Trace};
-pub use cpu::Cpu;
+pub use backend::{Backend, ModelError, Trace, check_width};
+pub use cpu::{Cpu, Stages};
 pub use objective::{Architecture, Batch, Objective, StepStats, Target};
 pub use parameters::{Normalisation, Parameters, TENSORS};
 pub use precision::Precision;

@@ -1,4 +1,5 @@
-use crate::{Activation, Estimator, OutputActivation};
+use crate::backend::check_width;
+use crate::{Activation, Estimator, ModelError, OutputActivation};
 use ndarray::ArrayView2;
 
 /// What is computed between input and output.
@@ -32,6 +33,36 @@ pub struct Batch<'a> {
     pub x: ArrayView2<'a, f32>,
     /// What the output should be.
     pub target: Target<'a>,
+}
+
+impl Batch<'_> {
+    /// Refuses a batch that a model of these widths can make nothing of.
+    ///
+    /// # Errors
+    /// [`ModelError::Shape`], [`ModelError::Rows`], [`ModelError::Empty`].
+    pub fn check(&self, d_in: usize, d_out: usize) -> Result<(), ModelError> {
+        check_width("the batch", d_in, self.x.ncols())?;
+        let rows = self.x.nrows();
+        let as_many = |got| if got == rows { Ok(()) } else { Err(ModelError::Rows { rows, got }) };
+        if rows == 0 {
+            return Err(ModelError::Empty);
+        }
+        match self.target {
+            Target::Input => check_width("the output", d_out, self.x.ncols()),
+            Target::States(states) => {
+                check_width("the target", d_out, states.ncols())?;
+                as_many(states.nrows())
+            }
+            Target::Labels(labels) => {
+                as_many(labels.len())?;
+                let largest = labels.iter().max().map_or(0, |&label| label as usize);
+                if largest < d_out {
+                    return Ok(());
+                }
+                Err(ModelError::Shape { what: "a label", expected: d_out, got: largest })
+            }
+        }
+    }
 }
 
 /// What the output of a row should be.

@@ -11,15 +11,16 @@ mod weights;
 
 pub use stages::Stages;
 
+use crate::backend::check_width;
 use crate::{
     Adam, Architecture, Backend, Batch, Estimator, ModelError, Moments, Objective, Parameters, Precision,
-    StepStats, Target, Trace, reference,
+    StepStats, Trace, reference,
 };
 use bae_codes::BitMatrix;
 use bae_kernels::adam::AdamStep;
 use bae_kernels::batch::{BatchCodes, PANEL};
 use bae_kernels::columns::ColumnPanels;
-use bae_kernels::{Isa, adam, gather};
+use bae_kernels::{Isa, adam, gather, pairs};
 use encode::TOGETHER;
 use left::Left;
 use ndarray::{Array2, ArrayView2};
@@ -119,48 +120,14 @@ impl Cpu {
         self.weights.d_sae
     }
 
-    /// Where the time of all steps taken so far went.
-    pub fn stages(&self) -> Stages {
-        self.stages
+    /// A copy of the parameters.
+    pub fn parameters(&self) -> Parameters {
+        self.threads.install(|| Parameters::from(&*self.weights))
     }
 
     /// Runs `work` on this model's threads.
     pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         self.threads.install(work)
-    }
-
-    fn check_width(&self, what: &'static str, expected: usize, got: usize) -> Result<(), ModelError> {
-        if expected == got { Ok(()) } else { Err(ModelError::Shape { what, expected, got }) }
-    }
-
-    /// Refuses a batch that this model can make nothing of, before anything changes.
-    fn check_batch(&self, batch: Batch) -> Result<(), ModelError> {
-        self.check_width("the batch", self.weights.d_in, batch.x.ncols())?;
-        let rows = batch.x.nrows();
-        if rows == 0 {
-            return Err(ModelError::Empty);
-        }
-        match batch.target {
-            Target::Input => self.check_width("the output", self.weights.d_out, batch.x.ncols()),
-            Target::States(states) => {
-                self.check_width("the target", self.weights.d_out, states.ncols())?;
-                if states.nrows() == rows {
-                    Ok(())
-                } else {
-                    Err(ModelError::Rows { rows, got: states.nrows() })
-                }
-            }
-            Target::Labels(labels) if labels.len() != rows => {
-                Err(ModelError::Rows { rows, got: labels.len() })
-            }
-            Target::Labels(labels) => {
-                let largest = labels.iter().max().map_or(0, |&label| label as usize);
-                if largest < self.weights.d_out {
-                    return Ok(());
-                }
-                Err(ModelError::Shape { what: "a label", expected: self.weights.d_out, got: largest })
-            }
-        }
     }
 
     /// Everything of one step up to the gradient by the outputs. A batch with a value that is no bit is an error, unless
@@ -284,7 +251,7 @@ impl Backend for Cpu {
         adam: &Adam,
         batch: Batch,
     ) -> Result<StepStats, ModelError> {
-        self.check_batch(batch)?;
+        batch.check(self.weights.d_in, self.weights.d_out)?;
         let Some(estimator) = architecture.estimator() else {
             let passed = real_valued::pass(self, architecture, objective, batch);
             self.update(adam, &passed.gradient);
@@ -306,7 +273,7 @@ impl Backend for Cpu {
         objective: &Objective,
         batch: Batch,
     ) -> Result<Trace, ModelError> {
-        self.check_batch(batch)?;
+        batch.check(self.weights.d_in, self.weights.d_out)?;
         let Some(estimator) = architecture.estimator() else {
             return Ok(real_valued::pass(self, architecture, objective, batch).into());
         };
@@ -322,7 +289,7 @@ impl Backend for Cpu {
     }
 
     fn encode(&self, architecture: &Architecture, x: ArrayView2<f32>) -> Result<BitMatrix, ModelError> {
-        self.check_width("hidden states", self.weights.d_in, x.ncols())?;
+        check_width("hidden states", self.weights.d_in, x.ncols())?;
         let estimator = architecture.estimator().unwrap_or(Estimator::Identity);
         let words = self.threads.install(|| {
             let mut rows = Left::default();
@@ -334,7 +301,7 @@ impl Backend for Cpu {
     }
 
     fn decode(&self, architecture: &Architecture, codes: &BitMatrix) -> Result<Array2<f32>, ModelError> {
-        self.check_width("a code", self.weights.d_sae, codes.features())?;
+        check_width("a code", self.weights.d_sae, codes.features())?;
         let mut y = self.threads.install(|| {
             // no majority: a row's reconstruction must not depend on the rows beside it
             let codes = BatchCodes::unflipped(codes.rows(), codes.features(), codes.to_panels());
@@ -346,15 +313,32 @@ impl Backend for Cpu {
         Ok(y)
     }
 
-    fn parameters(&self) -> Parameters {
-        self.threads.install(|| Parameters::from(&*self.weights))
+    fn covariance(&self, codes: &BitMatrix) -> Result<f64, ModelError> {
+        check_width("a code", self.weights.d_sae, codes.features())?;
+        let rows = codes.rows();
+        if rows < 2 {
+            return Ok(0.0);
+        }
+        let sum = self.threads.install(|| {
+            let codes = BatchCodes::new(rows, codes.features(), codes.to_panels());
+            pairs::absolute_sum(self.isa, &codes)
+        });
+        Ok(sum as f64 / (rows as f64 * (rows as f64 - 1.0)))
     }
 
-    fn moments(&self) -> Moments {
+    fn parameters(&self) -> Result<Parameters, ModelError> {
+        Ok(self.parameters())
+    }
+
+    fn moments(&self) -> Result<Moments, ModelError> {
         let Some(StepMoments { first, second, steps }) = &self.moments else {
-            return Moments::new(&self.parameters());
+            return Ok(Moments::new(&self.parameters()));
         };
         let rows = |weights: &Weights| self.threads.install(|| Parameters::from(weights));
-        Moments { first: rows(first), second: rows(second), steps: *steps }
+        Ok(Moments { first: rows(first), second: rows(second), steps: *steps })
+    }
+
+    fn stages(&self) -> Stages {
+        self.stages
     }
 }

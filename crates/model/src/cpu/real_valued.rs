@@ -1,7 +1,7 @@
 //! Forward and backward of the baselines whose codes are not bits: dense products and an L1 penalty.
 
 use super::{Cpu, output};
-use crate::{Architecture, Backend, Batch, Objective, Parameters, StepStats, Trace};
+use crate::{Architecture, Batch, Objective, Parameters, StepStats, Trace};
 use bae_kernels::product::add_product;
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 

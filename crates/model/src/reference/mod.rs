@@ -184,13 +184,20 @@ impl Backend for Reference {
         Ok(y.mapv(|y| architecture.output.apply(y) as f32))
     }
 
-    fn parameters(&self) -> Parameters {
-        self.parameters.map(|value| value as f32)
+    fn covariance(&self, codes: &BitMatrix) -> Result<f64, ModelError> {
+        let h = Array2::from_shape_fn((codes.rows(), codes.features()), |(row, feature)| {
+            f64::from(u8::from(codes.get(row, feature)))
+        });
+        Ok(penalties::covariance(&Objective::default(), &h))
     }
 
-    fn moments(&self) -> Moments {
+    fn parameters(&self) -> Result<Parameters, ModelError> {
+        Ok(self.parameters.map(|value| value as f32))
+    }
+
+    fn moments(&self) -> Result<Moments, ModelError> {
         let Moments { first, second, steps } = &self.moments;
-        Moments { first: first.map(|v| v as f32), second: second.map(|v| v as f32), steps: *steps }
+        Ok(Moments { first: first.map(|v| v as f32), second: second.map(|v| v as f32), steps: *steps })
     }
 }
 

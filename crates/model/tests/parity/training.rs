@@ -208,7 +208,7 @@ pub fn run(case: &Case) {
                 let values = [stats.loss, stats.mse, gated, stats.covariance, stats.l1];
                 losses.iter_mut().zip(values).for_each(|(all, value)| all.push(value));
                 if losses[0].len() == 1 {
-                    case.expect_parameters(who, "step1.", &backend.parameters().map(f64::from));
+                    case.expect_parameters(who, "step1.", &backend.parameters().expect("a copy").map(f64::from));
                 }
             }
             let v = validate(case, &mut *backend, &validations);
@@ -226,8 +226,8 @@ pub fn run(case: &Case) {
         if case.has("codes") {
             case.expect(who, "codes", &stacked(&codes));
         }
-        case.expect_parameters(who, "end.", &backend.parameters().map(f64::from));
-        let moments = backend.moments();
+        case.expect_parameters(who, "end.", &backend.parameters().expect("a copy").map(f64::from));
+        let moments = backend.moments().expect("a copy");
         case.expect_parameters(who, "adam_m.", &moments.first.map(f64::from));
         case.expect_parameters(who, "adam_v.", &moments.second.map(f64::from));
     }

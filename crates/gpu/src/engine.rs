@@ -1,0 +1,916 @@
+//! The step on a GPU.
+
+use crate::device::{Device, locked};
+use crate::memory::{
+    Block, ENTROPY_UNIT, Scratch, Weights, clear_poison, floats, poison, read_floats, read_words,
+};
+use crate::recording::{Part, Recording, TIMED, Timer};
+use crate::shaders::{self, NONE, Params, Tile, results};
+use bae_codes::BitMatrix;
+use bae_model::{
+    Activation, Adam, Architecture, Backend, Batch, ModelError, Moments, Objective, Parameters, Precision,
+    Stages, StepStats, Target, Trace, check_width,
+};
+use ndarray::{Array1, Array2, ArrayView2, s};
+use std::collections::VecDeque;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
+
+/// A model on a device. Two runs with the same parameters and data on the same device give the same bits.
+pub struct Gpu {
+    device: Arc<Device>,
+    state: Mutex<State>,
+    d_in: usize,
+    d_sae: usize,
+    d_out: usize,
+    tile: Option<Tile>,
+}
+
+struct State {
+    weights: Weights,
+    scratch: Option<Scratch>,
+    params: Option<wgpu::Buffer>,
+    poison: wgpu::Buffer,
+    /// Steps sent, and not refused.
+    steps: u64,
+    in_flight: VecDeque<InFlight>,
+    readbacks: Vec<wgpu::Buffer>,
+    timer: Option<Timer>,
+    stages: Stages,
+}
+
+/// A step that was sent and whose scalars are not read yet.
+struct InFlight {
+    submission: wgpu::SubmissionIndex,
+    readback: wgpu::Buffer,
+    mapped: Receiver<Result<(), wgpu::BufferAsyncError>>,
+    parts: Vec<Part>,
+    subject: Subject,
+}
+
+/// What a step's scalars are of.
+struct Subject {
+    rows: usize,
+    objective: Objective,
+    labels: bool,
+    binary: bool,
+}
+
+impl Subject {
+    fn of(architecture: &Architecture, objective: &Objective, batch: Batch) -> Self {
+        Self {
+            rows: batch.x.nrows(),
+            objective: *objective,
+            labels: matches!(batch.target, Target::Labels(_)),
+            binary: architecture.estimator().is_some(),
+        }
+    }
+}
+
+/// Steps whose scalars may be outstanding while another one is sent.
+const LAG: usize = 2;
+
+/// Rows of a batch at most: D_ij = n c_ij − s_i s_j has 31 bits.
+const MAX_ROWS: usize = 46_340;
+
+/// Bytes of what is largest when codes are made or decoded, at most.
+const CHUNK_BYTES: usize = 1 << 26;
+
+/// Where time stamps begin in a readback.
+const STAMPS: u64 = 256;
+
+impl Gpu {
+    /// A model with these parameters and no steps taken, for batches of up to `rows` rows.
+    ///
+    /// # Errors
+    /// [`ModelError::Unavailable`] with the numbers if the device cannot hold it, [`ModelError::DeviceMemory`],
+    /// [`ModelError::DeviceLost`].
+    pub fn new(device: &Arc<Device>, parameters: &Parameters, rows: usize) -> Result<Self, ModelError> {
+        let weights = Weights::new(device, parameters, rows)?;
+        let Weights { d_in, d_sae, d_out, .. } = weights;
+        let state = State {
+            weights,
+            scratch: None,
+            params: None,
+            poison: poison(device)?,
+            steps: 0,
+            in_flight: VecDeque::new(),
+            readbacks: vec![],
+            timer: None,
+            stages: Stages::default(),
+        };
+        Ok(Self { device: device.clone(), state: Mutex::new(state), d_in, d_sae, d_out, tile: None })
+    }
+
+    /// Refuses, with the reason, what this device cannot do.
+    ///
+    /// # Errors
+    /// [`ModelError::Unavailable`].
+    pub fn check(device: &Device, precision: Precision) -> Result<(), ModelError> {
+        match precision {
+            Precision::F32 => Ok(()),
+            Precision::Bf16 => Err(ModelError::Unavailable(format!(
+                "precision bf16: {} has no products of bfloat16 that wgpu offers; use f32, or the device cpu",
+                device.report().name
+            ))),
+        }
+    }
+
+    /// With tiles of this size in all products: for tests and measurements.
+    pub fn with_tile(self, tile: Tile) -> Self {
+        Self { tile: Some(tile), ..self }
+    }
+
+    /// Takes the time of each stage, where the device has time stamps.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`].
+    pub fn with_timing(self) -> Result<Self, ModelError> {
+        if self.device.timestamps() {
+            locked(&self.state).timer = Some(Timer::new(&self.device)?);
+        }
+        Ok(self)
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// Blocks that the parameters are split into.
+    pub fn blocks(&self) -> usize {
+        locked(&self.state).weights.blocks.len()
+    }
+
+    fn tile(&self, rows: usize, columns: usize) -> Tile {
+        const FULL: usize = 96;
+        let large = Tile::Large.side() as usize;
+        self.tile.unwrap_or_else(|| {
+            // what signs.wgsl keeps besides its factors
+            let fits = self.device.report().workgroup_bytes >= Tile::Large.bytes() + 5120;
+            let fills = rows.div_ceil(large) * columns.div_ceil(large) >= FULL;
+            if fits && fills { Tile::Large } else { Tile::Small }
+        })
+    }
+
+    fn check_batch(&self, architecture: &Architecture, batch: Batch) -> Result<(), ModelError> {
+        batch.check(self.d_in, self.d_out)?;
+        let rows = batch.x.nrows();
+        let refuse = |what: String| Err(ModelError::Unavailable(what));
+        if rows > MAX_ROWS {
+            return refuse(format!(
+                "a batch of {rows} rows: the GPU counts covariances in 32 bits, enough for {MAX_ROWS} rows"
+            ));
+        }
+        if rows as u64 * self.d_sae as u64 >= 1 << 31 {
+            return refuse(format!(
+                "a batch of {rows} rows with {} features: the GPU counts signs in 32 bits, enough for 2^31 entries",
+                self.d_sae
+            ));
+        }
+        if architecture.estimator().is_none() && locked(&self.state).weights.blocks.len() > 1 {
+            return refuse(
+                "codes that are real values, of a model that does not fit one binding of the GPU".into(),
+            );
+        }
+        Ok(())
+    }
+
+    fn params(&self, architecture: &Architecture, objective: &Objective, batch: Batch) -> Params {
+        let rows = batch.x.nrows();
+        let n = rows as f64;
+        let penalised = architecture.estimator().is_some();
+        let covariance =
+            if penalised && rows > 1 { 2.0 * objective.covariance_weight / (n * (n - 1.0)) } else { 0.0 };
+        let threshold = (objective.entropy_threshold.max(0.0) * ENTROPY_UNIT).ceil() as u64;
+        let undefined = penalised && objective.covariance(0.0, rows).is_nan();
+        Params {
+            threshold_low: threshold as u32,
+            threshold_high: (threshold >> 32) as u32,
+            entropy_scale: (objective.entropy_weight / n) as f32,
+            covariance_scale: covariance as f32,
+            l1_weight: objective.l1_weight as f32,
+            undefined: if undefined { f32::NAN } else { 0.0 },
+            ..Params::new(rows, self.d_in, self.d_sae, self.d_out)
+        }
+        .activation(architecture.activation)
+        .output(architecture.output)
+    }
+
+    /// Sends one step and does not wait for it.
+    fn send(
+        &self,
+        architecture: &Architecture,
+        objective: &Objective,
+        adam: &Adam,
+        batch: Batch,
+    ) -> Result<(), ModelError> {
+        self.check_batch(architecture, batch)?;
+        let mut state = locked(&self.state);
+        let state = &mut *state;
+        let params = self.params(architecture, objective, batch).adam(adam, state.steps + 1);
+        state.weights.make_moments(&self.device)?;
+        state.prepare(&self.device, batch.x.nrows(), architecture)?;
+        let which = (state.steps % 2) as usize;
+        state.upload(&self.device, batch, which)?;
+        let readback = state.readback(&self.device)?;
+        let State { weights, scratch, poison, timer, .. } = state;
+        let scratch = scratch.as_ref().expect("prepared");
+        let mut recording = Recording::new(&self.device);
+        let pass = Pass { gpu: self, weights, scratch, poison, which, params, against: Against::of(batch), architecture };
+        pass.record(&mut recording, None)?;
+        recording.copy(&scratch.results, &readback, 4 * results::COUNT as u64);
+        recording.copy_to(poison, &readback, 4 * results::POISON as u64, 4);
+        let timer = timer.as_ref().map(|timer| (timer, &readback, STAMPS));
+        let (submission, parts) = recording.submit(&mut state.params, timer)?;
+        state.steps += 1;
+        let (done, mapped) = std::sync::mpsc::channel();
+        readback.map_async(wgpu::MapMode::Read, .., move |result| {
+            let _ = done.send(result);
+        });
+        state.in_flight.push_back(InFlight {
+            submission,
+            readback,
+            mapped,
+            parts,
+            subject: Subject::of(architecture, objective, batch),
+        });
+        Ok(())
+    }
+
+    /// Waits for the oldest step that was sent.
+    fn receive(&self) -> Result<Option<StepStats>, ModelError> {
+        let mut state = locked(&self.state);
+        let Some(step) = state.in_flight.pop_front() else { return Ok(None) };
+        let words = self.scalars(&mut state, &step)?;
+        let entry = words[results::POISON];
+        if entry == NONE {
+            return Ok(Some(self.stats(&words, &step.subject)));
+        }
+        // this step and those after it changed nothing
+        let failed = 1 + state.in_flight.len() as u64;
+        while let Some(step) = state.in_flight.pop_front() {
+            self.scalars(&mut state, &step)?;
+        }
+        state.steps -= failed;
+        clear_poison(&self.device, &state.poison)?;
+        Err(not_finite(entry, self.d_sae))
+    }
+
+    /// Waits for a step and reads its scalars and times.
+    fn scalars(&self, state: &mut State, step: &InFlight) -> Result<[u32; results::COUNT], ModelError> {
+        self.device.wait(Some(step.submission.clone()))?;
+        let mut words = [0u32; results::COUNT];
+        let mut stamps = vec![0u64; 2 * step.parts.len()];
+        let bytes = step.readback.size();
+        self.device.mapped(&step.mapped, &step.readback, bytes, |read| {
+            let (scalars, rest) = read.split_at(4 * results::COUNT);
+            bytemuck::cast_slice_mut(&mut words).copy_from_slice(scalars);
+            if !stamps.is_empty() {
+                let from = STAMPS as usize - scalars.len();
+                let into: &mut [u8] = bytemuck::cast_slice_mut(&mut stamps);
+                let length = into.len();
+                into.copy_from_slice(&rest[from..from + length]);
+            }
+        })?;
+        let period = f64::from(self.device.queue.get_timestamp_period()) * 1e-9;
+        for (part, stamps) in step.parts.iter().zip(stamps.as_chunks::<2>().0) {
+            let seconds = stamps[1].saturating_sub(stamps[0]) as f64 * period;
+            *part_of(&mut state.stages, *part) += seconds;
+        }
+        state.readbacks.push(step.readback.clone());
+        Ok(words)
+    }
+
+    fn stats(&self, words: &[u32; results::COUNT], step: &Subject) -> StepStats {
+        let float = |at: usize| f64::from(f32::from_bits(words[at]));
+        let wide = |low: usize, high: usize| u64::from(words[high]) << 32 | u64::from(words[low]);
+        let rows = step.rows as f64;
+        let mut stats = StepStats::default();
+        stats.mse = float(results::ERROR) / if step.labels { rows } else { rows * self.d_out as f64 };
+        if step.labels {
+            stats.accuracy = Some(float(results::HITS) / rows);
+        }
+        if step.binary {
+            stats.entropy_bits = wide(results::ENTROPY_LOW, results::ENTROPY_HIGH) as f64 / ENTROPY_UNIT;
+            let absolute = wide(results::ABSOLUTE_LOW, results::ABSOLUTE_HIGH) as f64;
+            stats.covariance = step.objective.covariance(absolute, step.rows);
+        } else {
+            stats.l1 = float(results::SIZES);
+        }
+        step.objective.total(&mut stats);
+        stats
+    }
+}
+
+fn not_finite(entry: u32, d_sae: usize) -> ModelError {
+    ModelError::NotFinite { row: entry as usize / d_sae, feature: entry as usize % d_sae }
+}
+
+fn part_of(stages: &mut Stages, part: Part) -> &mut f64 {
+    match part {
+        Part::Encode => &mut stages.encode,
+        Part::Turn => &mut stages.turn,
+        Part::Decode => &mut stages.decode,
+        Part::Errors => &mut stages.errors,
+        Part::Covariance => &mut stages.covariance,
+        Part::Penalties => &mut stages.penalties,
+        Part::GradH => &mut stages.grad_h,
+        Part::GradEncoder => &mut stages.grad_encoder,
+        Part::GradDecoder => &mut stages.grad_decoder,
+        Part::Adam => &mut stages.adam,
+    }
+}
+
+impl State {
+    /// Rows that are encoded or decoded at once.
+    fn chunk(&self) -> usize {
+        let Weights { d_in, d_out, .. } = self.weights;
+        let widest = self.weights.block_features().max(d_in).max(d_out).max(1);
+        (CHUNK_BYTES / 4 / widest).clamp(1, MAX_ROWS)
+    }
+
+    /// Makes memory for batches of so many rows.
+    fn prepare(&mut self, device: &Device, rows: usize, architecture: &Architecture) -> Result<(), ModelError> {
+        let real_valued = architecture.estimator().is_none();
+        let fits = |scratch: &Scratch| {
+            scratch.rows >= rows && (scratch.values.is_some() || !real_valued)
+        };
+        if !self.scratch.as_ref().is_some_and(fits) {
+            // the old one first: both may not fit
+            let rows = self.scratch.take().map_or(rows, |scratch| rows.max(scratch.rows));
+            self.scratch = Some(Scratch::new(device, &self.weights, rows, real_valued)?);
+        }
+        self.scratch.as_mut().expect("just made").tables_for(device, rows)
+    }
+
+    /// Copies a batch towards the device; it may still be at work on the one before.
+    fn upload(&self, device: &Device, batch: Batch, which: usize) -> Result<(), ModelError> {
+        let scratch = self.scratch.as_ref().expect("prepared");
+        let write = |buffer: &wgpu::Buffer, states: ArrayView2<f32>| {
+            let states = states.as_standard_layout();
+            let bytes = bytemuck::cast_slice(states.as_slice().expect("row-major"));
+            device.queue.write_buffer(buffer, 0, bytes);
+        };
+        device.watched(|| {
+            write(&scratch.x[which], batch.x);
+            match batch.target {
+                Target::Input => {}
+                Target::States(states) => write(&scratch.target[which], states),
+                Target::Labels(labels) => {
+                    device.queue.write_buffer(&scratch.target[which], 0, bytemuck::cast_slice(labels));
+                }
+            }
+        })
+    }
+
+    /// A buffer that a step's scalars can be read from.
+    fn readback(&mut self, device: &Device) -> Result<wgpu::Buffer, ModelError> {
+        if let Some(buffer) = self.readbacks.pop() {
+            return Ok(buffer);
+        }
+        let stamps = if self.timer.is_some() { u64::from(TIMED) * 16 } else { 0 };
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        device.allocate("results", STAMPS + stamps, usage)
+    }
+}
+
+/// What one forward and backward pass works on.
+struct Pass<'a> {
+    gpu: &'a Gpu,
+    weights: &'a Weights,
+    scratch: &'a Scratch,
+    poison: &'a wgpu::Buffer,
+    which: usize,
+    params: Params,
+    against: Against,
+    architecture: &'a Architecture,
+}
+
+/// What outputs are compared with.
+#[derive(Clone, Copy, PartialEq)]
+enum Against {
+    Input,
+    States,
+    Labels,
+}
+
+impl Against {
+    fn of(batch: Batch) -> Self {
+        match batch.target {
+            Target::Input => Against::Input,
+            Target::States(_) => Against::States,
+            Target::Labels(_) => Against::Labels,
+        }
+    }
+}
+
+/// Where gradients and intermediates go when nothing is updated.
+struct Kept {
+    grad_y: wgpu::Buffer,
+    blocks: Vec<KeptBlock>,
+    b_dec: wgpu::Buffer,
+}
+
+struct KeptBlock {
+    z: wgpu::Buffer,
+    grad_h: wgpu::Buffer,
+    w_enc: wgpu::Buffer,
+    b_enc: wgpu::Buffer,
+    w_dec: wgpu::Buffer,
+}
+
+impl Pass<'_> {
+    /// Forward, backward and update; with `kept`, gradients instead of the update.
+    fn record(&self, to: &mut Recording, kept: Option<&Kept>) -> Result<(), ModelError> {
+        to.clear(&self.scratch.results);
+        match self.architecture.activation {
+            Activation::Binary(_) => {
+                self.codes(to)?;
+                self.counts(to)?;
+            }
+            _ => self.values(to)?,
+        }
+        self.outputs(to)?;
+        self.errors(to, kept)?;
+        to.part(Part::Adam);
+        let b_dec = kept.map(|kept| &kept.b_dec);
+        self.bias(to, &shaders::BIAS_OF_OUTPUTS, self.gpu.d_out, &self.weights.b_dec, b_dec)?;
+        for (at, block) in self.weights.blocks.iter().enumerate() {
+            self.backward(to, at, block, kept.map(|kept| &kept.blocks[at]))?;
+        }
+        Ok(())
+    }
+
+    fn rows(&self) -> usize {
+        self.params.rows as usize
+    }
+
+    fn block(&self, block: &Block) -> Params {
+        self.params.block(self.weights, block)
+    }
+
+    /// Pre-activations and codes.
+    fn codes(&self, to: &mut Recording) -> Result<(), ModelError> {
+        let Scratch { x, z, codes, .. } = self.scratch;
+        for (block, z) in self.weights.blocks.iter().zip(z) {
+            to.params(&self.block(block));
+            to.part(Part::Encode);
+            self.encode(to, &x[self.which], block, z)?;
+            to.part(Part::Turn);
+            let groups = [self.rows().div_ceil(64), block.features.div_ceil(32), 1];
+            to.run(&shaders::BINARIZE, groups, &[z, codes, self.poison])?;
+        }
+        Ok(())
+    }
+
+    fn encode(&self, to: &mut Recording, x: &wgpu::Buffer, block: &Block, z: &wgpu::Buffer) -> Result<(), ModelError> {
+        let shape = [self.rows(), block.features];
+        let tile = self.gpu.tile(shape[0], shape[1]);
+        let buffers = [x, &block.w_enc.values, &block.b_enc.values, z];
+        to.product(&shaders::ENCODE, tile, shape, &buffers)
+    }
+
+    /// What is counted of the codes.
+    fn counts(&self, to: &mut Recording) -> Result<(), ModelError> {
+        let Scratch { codes, tables, pull, live, results, live_codes, live_ones, .. } = self.scratch;
+        let (rows, panels) = (self.rows(), self.params.panels as usize);
+        to.params(&self.params);
+        self.turn(to)?;
+        to.run(&shaders::ENTROPY, [1, 1, 1], &[&self.scratch.ones, tables, pull, live, results])?;
+        to.part(Part::Penalties);
+        to.clear(live_ones);
+        to.run(&shaders::LIVE_CODES, [rows.div_ceil(64), panels, 1], &[codes, live, live_codes, live_ones])
+    }
+
+    fn turn(&self, to: &mut Recording) -> Result<(), ModelError> {
+        let Scratch { codes, turned, ones, .. } = self.scratch;
+        to.part(Part::Turn);
+        to.clear(ones);
+        let groups = [self.params.panels as usize, (self.params.row_words as usize).div_ceil(4), 1];
+        to.run(&shaders::TURN, groups, &[codes, turned, ones])
+    }
+
+    /// Codes that are real values.
+    fn values(&self, to: &mut Recording) -> Result<(), ModelError> {
+        let Scratch { x, z, partials, results, values, .. } = self.scratch;
+        let [h, least] = values.as_ref().expect("prepared");
+        let block = &self.weights.blocks[0];
+        to.params(&self.block(block));
+        to.part(Part::Encode);
+        self.encode(to, &x[self.which], block, &z[0])?;
+        if let Activation::TopK(_) = self.architecture.activation {
+            to.run(&shaders::LARGEST, [self.rows(), 1, 1], &[&z[0], least])?;
+        }
+        let groups = [block.features.div_ceil(64), self.rows(), 1];
+        to.run(&shaders::ACTIVATE, groups, &[&z[0], least, h, partials, self.poison])?;
+        to.run(&shaders::SIZES_TOTAL, [1, 1, 1], &[partials, results])
+    }
+
+    fn outputs(&self, to: &mut Recording) -> Result<(), ModelError> {
+        let Scratch { codes, y, values, .. } = self.scratch;
+        to.part(Part::Decode);
+        let b_dec = &self.weights.b_dec.values;
+        let shape = [self.rows(), self.gpu.d_out];
+        let tile = self.gpu.tile(shape[0], shape[1]);
+        for block in &self.weights.blocks {
+            to.params(&self.block(block));
+            let w_dec = &block.w_dec.values;
+            match values {
+                Some([h, _]) if self.architecture.estimator().is_none() => {
+                    to.product(&shaders::DECODE_VALUES, tile, shape, &[h, w_dec, b_dec, y])?;
+                }
+                _ => to.product(&shaders::DECODE, tile, shape, &[codes, w_dec, b_dec, y])?,
+            }
+        }
+        Ok(())
+    }
+
+    fn errors(&self, to: &mut Recording, kept: Option<&Kept>) -> Result<(), ModelError> {
+        let Scratch { x, target, y, errors, column_partials, partials, results, nothing, .. } = self.scratch;
+        let (rows, d_out) = (self.rows(), self.gpu.d_out);
+        let grad_y = kept.map_or(&nothing[0], |kept| &kept.grad_y);
+        to.part(Part::Errors);
+        to.params(&self.params);
+        let columns = [d_out.div_ceil(32), rows.div_ceil(64), 1];
+        let target = match self.against {
+            Against::Input => &x[self.which],
+            Against::States => &target[self.which],
+            Against::Labels => {
+                let labels = &target[self.which];
+                to.run(&shaders::CROSS_ENTROPY, [rows, 1, 1], &[y, labels, errors, grad_y, partials])?;
+                to.run(&shaders::CROSS_ENTROPY_TOTAL, [1, 1, 1], &[partials, results])?;
+                to.run(&shaders::HITS_TOTAL, [1, 1, 1], &[partials, results])?;
+                return to.run(&shaders::SUMS_OF_OUTPUTS, columns, &[errors, column_partials]);
+            }
+        };
+        to.run(&shaders::ERRORS, columns, &[y, target, errors, grad_y, column_partials, partials])?;
+        to.run(&shaders::SQUARES_TOTAL, [1, 1, 1], &[partials, results])
+    }
+
+    /// Signs of a block's covariances, and their sizes.
+    fn signs(&self, to: &mut Recording, block: &Block) -> Result<(), ModelError> {
+        let Scratch { turned, ones, planes, zeros, sums, partial, results, .. } = self.scratch;
+        to.part(Part::Covariance);
+        to.clear(zeros);
+        if block.first == 0 {
+            to.clear(sums);
+        }
+        let shape = [block.features, self.gpu.d_sae];
+        let tile = self.gpu.tile(shape[0], shape[1]);
+        let side = tile.side() as usize;
+        let partials = shape.map(|size| size.div_ceil(side)).iter().product::<usize>() as u32;
+        to.params(&Params { partials, ..self.block(block) });
+        to.product(&shaders::SIGNS, tile, shape, &[turned, ones, planes, zeros, sums, partial])?;
+        to.run(&shaders::ABSOLUTE_TOTAL, [1, 1, 1], &[partial, results])
+    }
+
+    fn backward(
+        &self,
+        to: &mut Recording,
+        at: usize,
+        block: &Block,
+        kept: Option<&KeptBlock>,
+    ) -> Result<(), ModelError> {
+        let scratch = self.scratch;
+        let Scratch { x, turned, pull, sums, signed_counts, errors, column_partials, nothing, .. } = scratch;
+        let (z, rows) = (&scratch.z[at], self.rows());
+        let shape = [rows, block.features];
+        let tile = self.gpu.tile(shape[0], shape[1]);
+        let grad_h = kept.map_or(&nothing[0], |kept| &kept.grad_h);
+        let w_dec = &block.w_dec.values;
+        if let Some(kept) = kept {
+            to.copy(z, &kept.z, 4 * (rows * block.features) as u64);
+        }
+        let real = self.architecture.estimator().is_none();
+        if !real {
+            self.signs(to, block)?;
+            if self.params.covariance_scale != 0.0 {
+                let Scratch { live_codes, live_ones, live, planes, zeros, .. } = scratch;
+                to.part(Part::Penalties);
+                // the tiles that have zeros are those of the signs
+                let tile = self.gpu.tile(block.features, self.gpu.d_sae);
+                let buffers = [live_codes, live_ones, live, planes, zeros, signed_counts];
+                to.product(&shaders::SIGNED_COUNTS, tile, shape, &buffers)?;
+            }
+        }
+        to.part(Part::GradH);
+        to.params(&self.block(block));
+        let values = scratch.values.as_ref().filter(|_| real);
+        if let Some([h, least]) = values {
+            let buffers = [errors, w_dec, h, least, z, grad_h];
+            to.product(&shaders::GRAD_Z_VALUES, tile, shape, &buffers)?;
+        } else {
+            let buffers = [errors, w_dec, pull, signed_counts, sums, z, grad_h];
+            to.product(&shaders::GRAD_Z, tile, shape, &buffers)?;
+        }
+        to.part(Part::Adam);
+        let groups = [block.features.div_ceil(32), rows.div_ceil(64), 1];
+        to.run(&shaders::SUMS_OF_FEATURES, groups, &[z, column_partials])?;
+        let b_enc = kept.map(|kept| &kept.b_enc);
+        self.bias(to, &shaders::BIAS_OF_FEATURES, block.features, &block.b_enc, b_enc)?;
+
+        to.part(Part::GradEncoder);
+        let shape = [self.gpu.d_in, block.features];
+        let [values_of, first, second] = self.updated(&block.w_enc, kept.map(|kept| &kept.w_enc));
+        let buffers = [&x[self.which], z, self.poison, values_of, first, second];
+        to.product(&shaders::GRAD_ENCODER, self.gpu.tile(shape[0], shape[1]), shape, &buffers)?;
+
+        to.part(Part::GradDecoder);
+        let shape = [block.features, self.gpu.d_out];
+        let tile = self.gpu.tile(shape[0], shape[1]);
+        let [values_of, first, second] = self.updated(&block.w_dec, kept.map(|kept| &kept.w_dec));
+        let (shader, codes) = match values {
+            Some([h, _]) => (&shaders::GRAD_DECODER_VALUES, h),
+            None => (&shaders::GRAD_DECODER, turned),
+        };
+        to.product(shader, tile, shape, &[codes, errors, self.poison, values_of, first, second])
+    }
+
+    fn bias(
+        &self,
+        to: &mut Recording,
+        shader: &shaders::Shader,
+        columns: usize,
+        tensor: &crate::memory::Tensor,
+        kept: Option<&wgpu::Buffer>,
+    ) -> Result<(), ModelError> {
+        let [values, first, second] = self.updated(tensor, kept);
+        let buffers = [&self.scratch.column_partials, self.poison, values, first, second];
+        to.run(shader, [columns.div_ceil(64), 1, 1], &buffers)
+    }
+
+    /// What Adam changes; or where a gradient is kept instead.
+    fn updated<'b>(
+        &'b self,
+        tensor: &'b crate::memory::Tensor,
+        kept: Option<&'b wgpu::Buffer>,
+    ) -> [&'b wgpu::Buffer; 3] {
+        let [_, one, two] = &self.scratch.nothing;
+        match (kept, &tensor.moments) {
+            (Some(kept), _) => [kept, one, two],
+            (None, Some([first, second])) => [&tensor.values, first, second],
+            (None, None) => unreachable!("moments are made before a step"),
+        }
+    }
+}
+
+impl Backend for Gpu {
+    fn step(
+        &mut self,
+        architecture: &Architecture,
+        objective: &Objective,
+        adam: &Adam,
+        batch: Batch,
+    ) -> Result<StepStats, ModelError> {
+        self.send(architecture, objective, adam, batch)?;
+        let mut last = None;
+        while let Some(stats) = self.receive()? {
+            last = Some(stats);
+        }
+        Ok(last.expect("a step was sent"))
+    }
+
+    fn step_ahead(
+        &mut self,
+        architecture: &Architecture,
+        objective: &Objective,
+        adam: &Adam,
+        batch: Batch,
+    ) -> Result<Option<StepStats>, ModelError> {
+        self.send(architecture, objective, adam, batch)?;
+        if locked(&self.state).in_flight.len() > LAG { self.receive() } else { Ok(None) }
+    }
+
+    fn catch_up(&mut self) -> Result<Option<StepStats>, ModelError> {
+        self.receive()
+    }
+
+    fn trace(
+        &mut self,
+        architecture: &Architecture,
+        objective: &Objective,
+        batch: Batch,
+    ) -> Result<Trace, ModelError> {
+        self.check_batch(architecture, batch)?;
+        let device = &*self.device;
+        let mut state = locked(&self.state);
+        let state = &mut *state;
+        state.prepare(device, batch.x.nrows(), architecture)?;
+        state.upload(device, batch, 0)?;
+        let (rows, d_in, d_out) = (batch.x.nrows(), self.d_in, self.d_out);
+        let poison = poison(device)?;
+        let keep = |name: &str, count: usize| floats(device, name, count);
+        let kept_block = |block: &Block| {
+            Ok(KeptBlock {
+                z: keep("pre-activations", rows * block.features)?,
+                grad_h: keep("gradients", rows * block.features)?,
+                w_enc: keep("gradients", d_in * block.features)?,
+                b_enc: keep("gradients", block.features)?,
+                w_dec: keep("gradients", d_out * block.features)?,
+            })
+        };
+        let kept = Kept {
+            grad_y: keep("gradients", rows * d_out)?,
+            blocks: state.weights.blocks.iter().map(kept_block).collect::<Result<_, ModelError>>()?,
+            b_dec: keep("gradients", d_out)?,
+        };
+        let params = Params { keep: 1, ..self.params(architecture, objective, batch) };
+        let scratch = state.scratch.as_ref().expect("prepared");
+        let weights = &state.weights;
+        let mut recording = Recording::new(device);
+        let pass = Pass { gpu: self, weights, scratch, poison: &poison, which: 0, params, against: Against::of(batch), architecture };
+        pass.record(&mut recording, Some(&kept))?;
+        recording.submit(&mut state.params, None)?;
+
+        let entry = read_words(device, &poison, 1)?[0];
+        if entry != NONE {
+            return Err(not_finite(entry, self.d_sae));
+        }
+        let mut words = [0u32; results::COUNT];
+        words.copy_from_slice(&read_words(device, &scratch.results, results::COUNT)?);
+        let matrix = |buffer: &wgpu::Buffer, rows: usize, columns: usize| {
+            let values = read_floats(device, buffer, rows * columns)?;
+            let values = values.into_iter().map(f64::from).collect();
+            Ok::<_, ModelError>(Array2::from_shape_vec((rows, columns), values).expect("as many as read"))
+        };
+        let row = |buffer: &wgpu::Buffer, columns: usize| {
+            Ok::<Array1<f64>, ModelError>(matrix(buffer, 1, columns)?.row(0).to_owned())
+        };
+        let wide = || Array2::<f64>::zeros((rows, self.d_sae));
+        let (mut z, mut grad_h, mut grad_z, mut h) = (wide(), wide(), wide(), wide());
+        let mut gradient = Parameters::<f64>::zeros(d_in, self.d_sae, d_out);
+        for ((block, kept), scratch_z) in weights.blocks.iter().zip(&kept.blocks).zip(&scratch.z) {
+            let range = block.first..block.first + block.features;
+            let width = block.features;
+            z.slice_mut(s![.., range.clone()]).assign(&matrix(&kept.z, rows, width)?);
+            grad_h.slice_mut(s![.., range.clone()]).assign(&matrix(&kept.grad_h, rows, width)?);
+            grad_z.slice_mut(s![.., range.clone()]).assign(&matrix(scratch_z, rows, width)?);
+            gradient.w_enc.slice_mut(s![.., range.clone()]).assign(&matrix(&kept.w_enc, d_in, width)?);
+            gradient.w_dec.slice_mut(s![range.clone(), ..]).assign(&matrix(&kept.w_dec, width, d_out)?);
+            gradient.b_enc.slice_mut(s![range]).assign(&row(&kept.b_enc, width)?);
+        }
+        gradient.b_dec = row(&kept.b_dec, d_out)?;
+        let binary = architecture.estimator().is_some();
+        if binary {
+            let codes = read_words(device, &scratch.codes, self.d_sae.div_ceil(32) * rows)?;
+            let codes = BitMatrix::from_panels(rows, self.d_sae, &codes);
+            h = Array2::from_shape_fn(h.dim(), |(row, j)| f64::from(u8::from(codes.get(row, j))));
+        } else if let Some([values, _]) = &scratch.values {
+            h = matrix(values, rows, self.d_sae)?;
+        }
+        Ok(Trace {
+            z,
+            h,
+            y: matrix(&scratch.y, rows, d_out)?,
+            grad_y: matrix(&kept.grad_y, rows, d_out)?,
+            grad_h,
+            grad_z,
+            gradient,
+            stats: self.stats(&words, &Subject::of(architecture, objective, batch)),
+        })
+    }
+
+    fn encode(&self, architecture: &Architecture, x: ArrayView2<f32>) -> Result<BitMatrix, ModelError> {
+        check_width("hidden states", self.d_in, x.ncols())?;
+        let mut all = BitMatrix::zeros(0, self.d_sae);
+        let mut state = locked(&self.state);
+        let chunk = state.chunk();
+        for start in (0..x.nrows()).step_by(chunk) {
+            let rows = x.slice(s![start..x.nrows().min(start + chunk), ..]);
+            let codes = self.encode_chunk(&mut state, architecture, rows).map_err(|error| match error {
+                ModelError::NotFinite { row, feature } => ModelError::NotFinite { row: row + start, feature },
+                other => other,
+            })?;
+            all.append(&codes).expect("codes of one model");
+        }
+        Ok(all)
+    }
+
+    fn decode(&self, architecture: &Architecture, codes: &BitMatrix) -> Result<Array2<f32>, ModelError> {
+        check_width("a code", self.d_sae, codes.features())?;
+        let mut state = locked(&self.state);
+        let mut all = Array2::zeros((codes.rows(), self.d_out));
+        let (mut start, chunk) = (0, state.chunk());
+        for chunk in codes.chunks(chunk) {
+            let y = self.decode_chunk(&mut state, architecture, &chunk)?;
+            all.slice_mut(s![start..start + chunk.rows(), ..]).assign(&y);
+            start += chunk.rows();
+        }
+        Ok(all)
+    }
+
+    fn covariance(&self, codes: &BitMatrix) -> Result<f64, ModelError> {
+        check_width("a code", self.d_sae, codes.features())?;
+        let rows = codes.rows();
+        if rows < 2 {
+            return Ok(0.0);
+        }
+        if rows > MAX_ROWS {
+            return Err(ModelError::Unavailable(format!(
+                "the covariance of {rows} rows: the GPU counts in 32 bits, enough for {MAX_ROWS} rows"
+            )));
+        }
+        let mut state = locked(&self.state);
+        let state = &mut *state;
+        let architecture = Architecture::binary(bae_model::Estimator::Identity);
+        let scratch = &Scratch::for_codes(&self.device, &state.weights, rows)?;
+        self.device.watched(|| {
+            self.device.queue.write_buffer(&scratch.codes, 0, bytemuck::cast_slice(&codes.to_panels()));
+        })?;
+        let mut recording = Recording::new(&self.device);
+        let params = Params::new(rows, self.d_in, self.d_sae, self.d_out);
+        let pass = Pass {
+            gpu: self,
+            weights: &state.weights,
+            scratch,
+            poison: &state.poison,
+            which: 0,
+            params,
+            against: Against::Input,
+            architecture: &architecture,
+        };
+        recording.clear(&scratch.results);
+        recording.params(&params);
+        pass.turn(&mut recording)?;
+        for block in &state.weights.blocks {
+            pass.signs(&mut recording, block)?;
+        }
+        recording.submit(&mut state.params, None)?;
+        let words = read_words(&self.device, &scratch.results, results::COUNT)?;
+        let sum = u64::from(words[results::ABSOLUTE_HIGH]) << 32 | u64::from(words[results::ABSOLUTE_LOW]);
+        Ok(sum as f64 / (rows as f64 * (rows as f64 - 1.0)))
+    }
+
+    fn parameters(&self) -> Result<Parameters, ModelError> {
+        locked(&self.state).weights.parameters(&self.device)
+    }
+
+    fn moments(&self) -> Result<Moments, ModelError> {
+        let state = locked(&self.state);
+        state.weights.moments(&self.device, state.steps)
+    }
+
+    fn stages(&self) -> Stages {
+        locked(&self.state).stages
+    }
+}
+
+impl Gpu {
+    fn encode_chunk(
+        &self,
+        state: &mut State,
+        architecture: &Architecture,
+        x: ArrayView2<f32>,
+    ) -> Result<BitMatrix, ModelError> {
+        let rows = x.nrows();
+        let poison = poison(&self.device)?;
+        let batch = Batch { x, target: Target::Input };
+        state.prepare(&self.device, rows, architecture)?;
+        state.upload(&self.device, batch, 0)?;
+        let scratch = state.scratch.as_ref().expect("prepared");
+        let params = self.params(architecture, &Objective::default(), batch);
+        let weights = &state.weights;
+        let mut recording = Recording::new(&self.device);
+        let pass = Pass { gpu: self, weights, scratch, poison: &poison, which: 0, params, against: Against::of(batch), architecture };
+        pass.codes(&mut recording)?;
+        recording.submit(&mut state.params, None)?;
+        let entry = read_words(&self.device, &poison, 1)?[0];
+        if entry != NONE {
+            return Err(not_finite(entry, self.d_sae));
+        }
+        let words = read_words(&self.device, &scratch.codes, self.d_sae.div_ceil(32) * rows)?;
+        Ok(BitMatrix::from_panels(rows, self.d_sae, &words))
+    }
+
+    fn decode_chunk(
+        &self,
+        state: &mut State,
+        architecture: &Architecture,
+        codes: &BitMatrix,
+    ) -> Result<Array2<f32>, ModelError> {
+        let rows = codes.rows();
+        let binary = Architecture { activation: Activation::Binary(bae_model::Estimator::Identity), ..*architecture };
+        state.prepare(&self.device, rows, &binary)?;
+        let scratch = state.scratch.as_ref().expect("prepared");
+        self.device.watched(|| {
+            self.device.queue.write_buffer(&scratch.codes, 0, bytemuck::cast_slice(&codes.to_panels()));
+        })?;
+        let params = Params::new(rows, self.d_in, self.d_sae, self.d_out).output(architecture.output);
+        let mut recording = Recording::new(&self.device);
+        let pass = Pass {
+            gpu: self,
+            weights: &state.weights,
+            scratch,
+            poison: &state.poison,
+            which: 0,
+            params,
+            against: Against::Input,
+            architecture: &binary,
+        };
+        pass.outputs(&mut recording)?;
+        recording.submit(&mut state.params, None)?;
+        let y = read_floats(&self.device, &scratch.y, rows * self.d_out)?;
+        Ok(Array2::from_shape_vec((rows, self.d_out), y).expect("as many as read"))
+    }
+}

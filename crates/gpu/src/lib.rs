@@ -1,0 +1,15 @@
+//! The training step on a GPU, through wgpu: the second engine behind [`bae_model::Backend`].
+//!
+//! [`Gpu`] holds the parameters of one model on a device; each file of `shaders/` is one piece of the step, with its CPU twin
+//! beside it. Nothing here touches a GPU before [`adapters`], [`choose`] or [`open`] is called.
+
+mod adapters;
+mod device;
+mod engine;
+mod memory;
+mod recording;
+mod shaders;
+
+pub use adapters::{AdapterReport, Choice, Wanted, adapters, choose, open};
+pub use device::Device;
+pub use engine::Gpu;

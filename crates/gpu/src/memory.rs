@@ -1,0 +1,333 @@
+//! What lives on the device: parameters with their moments, in blocks of features that a shader can see, and what a step
+//! needs besides.
+
+use crate::device::Device;
+use crate::shaders::{DEPTH, NONE, Params, results};
+use bae_codes::entropy;
+use bae_model::{Moments, ModelError, Parameters};
+use ndarray::{Array1, Array2, s};
+
+/// Values with their moments, which are made by the first step.
+pub struct Tensor {
+    pub values: wgpu::Buffer,
+    pub moments: Option<[wgpu::Buffer; 2]>,
+    length: usize,
+}
+
+impl Tensor {
+    fn new(device: &Device, name: &str, values: &[f32]) -> Result<Self, ModelError> {
+        let tensor =
+            Self { values: floats(device, name, values.len())?, moments: None, length: values.len() };
+        device.watched(|| device.queue.write_buffer(&tensor.values, 0, bytemuck::cast_slice(values)))?;
+        Ok(tensor)
+    }
+
+    fn make_moments(&mut self, device: &Device) -> Result<(), ModelError> {
+        if self.moments.is_none() {
+            let make = |name| floats(device, name, self.length);
+            self.moments = Some([make("first moments")?, make("second moments")?]);
+        }
+        Ok(())
+    }
+
+    /// The values, or the first or second moments.
+    fn read(&self, device: &Device, which: Which) -> Result<Vec<f32>, ModelError> {
+        let buffer = match (which, &self.moments) {
+            (Which::Values, _) => &self.values,
+            (Which::First, Some([first, _])) => first,
+            (Which::Second, Some([_, second])) => second,
+            (_, None) => return Ok(vec![0.0; self.length]),
+        };
+        read_floats(device, buffer, self.length)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Which {
+    Values,
+    First,
+    Second,
+}
+
+/// Some of a model's features: encoder columns `[d_in, features]`, their biases, decoder rows `[features, d_out]`.
+pub struct Block {
+    pub first: usize,
+    pub features: usize,
+    pub w_enc: Tensor,
+    pub b_enc: Tensor,
+    pub w_dec: Tensor,
+}
+
+/// A model on a device.
+pub struct Weights {
+    pub d_in: usize,
+    pub d_sae: usize,
+    pub d_out: usize,
+    pub blocks: Vec<Block>,
+    pub b_dec: Tensor,
+}
+
+/// Blocks begin at multiples of this many features: the largest tile.
+const WHOLE: usize = 128;
+
+impl Weights {
+    /// Uploads parameters, split so that batches of `rows` fit the device's bindings.
+    pub fn new(device: &Device, parameters: &Parameters, rows: usize) -> Result<Self, ModelError> {
+        let (d_in, d_sae, d_out) = (parameters.d_in(), parameters.d_sae(), parameters.d_out());
+        let size = block_features(device, [d_in, d_sae, d_out], rows)?;
+        let mut blocks = vec![];
+        for first in (0..d_sae).step_by(size) {
+            let end = d_sae.min(first + size);
+            let w_enc = parameters.w_enc.slice(s![.., first..end]);
+            let w_enc = w_enc.as_standard_layout();
+            let w_dec = parameters.w_dec.slice(s![first..end, ..]);
+            let b_enc = parameters.b_enc.slice(s![first..end]);
+            blocks.push(Block {
+                first,
+                features: end - first,
+                w_enc: Tensor::new(device, "W_enc", w_enc.as_slice().expect("row-major"))?,
+                b_enc: Tensor::new(device, "b_enc", b_enc.as_slice().expect("row-major"))?,
+                w_dec: Tensor::new(device, "W_dec", w_dec.as_slice().expect("row-major"))?,
+            });
+        }
+        let b_dec = Tensor::new(device, "b_dec", parameters.b_dec.as_slice().expect("row-major"))?;
+        Ok(Self { d_in, d_sae, d_out, blocks, b_dec })
+    }
+
+    /// Memory for the moments, before the first step.
+    pub fn make_moments(&mut self, device: &Device) -> Result<(), ModelError> {
+        for block in &mut self.blocks {
+            for tensor in [&mut block.w_enc, &mut block.b_enc, &mut block.w_dec] {
+                tensor.make_moments(device)?;
+            }
+        }
+        self.b_dec.make_moments(device)
+    }
+
+    /// Features of the largest block.
+    pub fn block_features(&self) -> usize {
+        self.blocks.iter().map(|block| block.features).max().unwrap_or(0)
+    }
+
+    /// The parameters, copied from the device.
+    pub fn parameters(&self, device: &Device) -> Result<Parameters, ModelError> {
+        self.read(device, Which::Values)
+    }
+
+    /// The moments after so many steps, copied from the device.
+    pub fn moments(&self, device: &Device, steps: u64) -> Result<Moments, ModelError> {
+        Ok(Moments { first: self.read(device, Which::First)?, second: self.read(device, Which::Second)?, steps })
+    }
+
+    fn read(&self, device: &Device, which: Which) -> Result<Parameters, ModelError> {
+        let mut all = Parameters::zeros(self.d_in, self.d_sae, self.d_out);
+        for block in &self.blocks {
+            let range = block.first..block.first + block.features;
+            let matrix = |tensor: &Tensor, shape| {
+                Ok(Array2::from_shape_vec(shape, tensor.read(device, which)?).expect("as many as stored"))
+            };
+            all.w_enc
+                .slice_mut(s![.., range.clone()])
+                .assign(&matrix(&block.w_enc, (self.d_in, block.features))?);
+            all.w_dec
+                .slice_mut(s![range.clone(), ..])
+                .assign(&matrix(&block.w_dec, (block.features, self.d_out))?);
+            all.b_enc.slice_mut(s![range]).assign(&Array1::from(block.b_enc.read(device, which)?));
+        }
+        all.b_dec = Array1::from(self.b_dec.read(device, which)?);
+        Ok(all)
+    }
+}
+
+/// Features of a block, so that none of its buffers is larger than a shader can see.
+fn block_features(
+    device: &Device,
+    [d_in, d_sae, d_out]: [usize; 3],
+    rows: usize,
+) -> Result<usize, ModelError> {
+    let limit = device.report().max_binding_bytes as usize;
+    let planes = 2 * d_sae.div_ceil(32).next_multiple_of(DEPTH as usize);
+    let widest = d_in.max(d_out).max(rows).max(planes).max(1);
+    let fits = limit / 4 / widest;
+    if d_sae <= fits {
+        return Ok(d_sae.max(1));
+    }
+    let whole = fits / WHOLE * WHOLE;
+    if whole == 0 {
+        return Err(ModelError::Unavailable(format!(
+            "{WHOLE} features with {widest} values each take {} bytes, and shaders of {} see at most {limit} bytes of a buffer; choose a smaller batch or model, or the CPU",
+            WHOLE * widest * 4,
+            device.report().name
+        )));
+    }
+    Ok(whole)
+}
+
+/// Memory that every step uses again, for batches of up to `rows` rows.
+pub struct Scratch {
+    pub rows: usize,
+    /// Hidden states and targets, two of each: one is written while the other is read.
+    pub x: [wgpu::Buffer; 2],
+    pub target: [wgpu::Buffer; 2],
+    /// Pre-activations of each block, and in the backward pass their gradients.
+    pub z: Vec<wgpu::Buffer>,
+    pub codes: wgpu::Buffer,
+    pub turned: wgpu::Buffer,
+    pub ones: wgpu::Buffer,
+    pub pull: wgpu::Buffer,
+    pub live: wgpu::Buffer,
+    pub live_codes: wgpu::Buffer,
+    pub live_ones: wgpu::Buffer,
+    pub planes: wgpu::Buffer,
+    pub zeros: wgpu::Buffer,
+    pub sums: wgpu::Buffer,
+    pub partial: wgpu::Buffer,
+    pub signed_counts: wgpu::Buffer,
+    pub y: wgpu::Buffer,
+    pub errors: wgpu::Buffer,
+    pub column_partials: wgpu::Buffer,
+    pub partials: wgpu::Buffer,
+    pub results: wgpu::Buffer,
+    pub tables: wgpu::Buffer,
+    /// Rows that `tables` are for.
+    tables_rows: usize,
+    /// Bound where nothing is read or written.
+    pub nothing: [wgpu::Buffer; 3],
+    /// Codes that are real values and the k-th largest of each row, if the model has such codes.
+    pub values: Option<[wgpu::Buffer; 2]>,
+}
+
+impl Scratch {
+    pub fn new(device: &Device, weights: &Weights, rows: usize, real_valued: bool) -> Result<Self, ModelError> {
+        Self::sized(device, weights, rows, rows, real_valued)
+    }
+
+    /// For work on the codes of many rows, without hidden states, pre-activations or outputs.
+    pub fn for_codes(device: &Device, weights: &Weights, rows: usize) -> Result<Self, ModelError> {
+        Self::sized(device, weights, rows, 1, false)
+    }
+
+    fn sized(
+        device: &Device,
+        weights: &Weights,
+        code_rows: usize,
+        rows: usize,
+        real_valued: bool,
+    ) -> Result<Self, ModelError> {
+        let Weights { d_in, d_sae, d_out, .. } = *weights;
+        let (panels, block) = (d_sae.div_ceil(32), weights.block_features());
+        let words = |name: &str, count: usize| floats(device, name, count);
+        let plane_words = panels.next_multiple_of(DEPTH as usize);
+        let tiles = block.div_ceil(64) * d_sae.div_ceil(64);
+        let chunks = rows.div_ceil(64);
+        let sizes = if real_valued { block.div_ceil(64) * rows } else { 0 };
+        let z: Result<_, _> =
+            weights.blocks.iter().map(|block| words("pre-activations", rows * block.features)).collect();
+        let pair = |name: &str, count: usize| Ok([words(name, count)?, words(name, count)?]);
+        Ok(Self {
+            rows,
+            x: pair("hidden states", rows * d_in)?,
+            target: pair("targets", rows * d_out)?,
+            z: z?,
+            codes: words("codes", panels * code_rows)?,
+            turned: words("codes by feature", 32 * panels * code_rows.div_ceil(32))?,
+            ones: words("ones", 32 * panels)?,
+            pull: words("entropy gradients", 32 * panels)?,
+            live: words("live features", panels)?,
+            live_codes: words("live codes", panels * code_rows)?,
+            live_ones: words("live ones", code_rows)?,
+            planes: words("signs", 2 * block * plane_words)?,
+            zeros: words("tiles with zeros", tiles)?,
+            sums: words("sums of signs", 32 * panels)?,
+            partial: words("partial covariances", 2 * tiles)?,
+            signed_counts: words("signed counts", rows * block)?,
+            y: words("outputs", rows * d_out)?,
+            errors: words("errors", rows * d_out)?,
+            column_partials: words("partial columns", chunks * block.max(d_out))?,
+            partials: words("partial sums", (d_out.div_ceil(32) * chunks).max(2 * rows).max(sizes))?,
+            results: words("results", results::COUNT)?,
+            tables: words("tables", 3 * (code_rows + 1))?,
+            tables_rows: 0,
+            nothing: [words("nothing", 1)?, words("nothing", 1)?, words("nothing", 1)?],
+            values: if real_valued {
+                Some([words("codes", rows * block)?, words("k-th largest", rows)?])
+            } else {
+                None
+            },
+        })
+    }
+
+    /// Makes `tables` those of batches of so many rows: of each count of ones the entropy, as whole units of 2^-40 bits, and
+    /// its derivative.
+    pub fn tables_for(&mut self, device: &Device, rows: usize) -> Result<(), ModelError> {
+        if self.tables_rows != rows {
+            let tables = tables(rows);
+            device.watched(|| device.queue.write_buffer(&self.tables, 0, bytemuck::cast_slice(&tables)))?;
+            self.tables_rows = rows;
+        }
+        Ok(())
+    }
+}
+
+/// Low words, high words, and derivatives of the entropy of 0 to `rows` ones.
+pub fn tables(rows: usize) -> Vec<u32> {
+    let share = |ones: usize| ones as f64 / rows as f64;
+    let fixed = |ones| (entropy::smoothed(share(ones)) * ENTROPY_UNIT).round() as i64 as u64;
+    let all = || 0..=rows;
+    let low = all().map(|ones| fixed(ones) as u32);
+    let high = all().map(|ones| (fixed(ones) >> 32) as u32);
+    let slope = all().map(|ones| (entropy::smoothed_derivative(share(ones)) as f32).to_bits());
+    low.chain(high).chain(slope).collect()
+}
+
+/// Units of the entropies on the device in a bit. What the loss takes for the entropy of a feature has 24 bits, and none
+/// below this unit for up to 2^16 rows: its sum is exact.
+pub const ENTROPY_UNIT: f64 = (1u64 << 40) as f64;
+
+/// The place where shaders note an entry that is not a number.
+pub fn poison(device: &Device) -> Result<wgpu::Buffer, ModelError> {
+    let buffer = floats(device, "poison", 1)?;
+    clear_poison(device, &buffer)?;
+    Ok(buffer)
+}
+
+/// Forgets what was noted.
+pub fn clear_poison(device: &Device, buffer: &wgpu::Buffer) -> Result<(), ModelError> {
+    device.watched(|| device.queue.write_buffer(buffer, 0, bytemuck::bytes_of(&NONE)))
+}
+
+/// A buffer for so many words of 32 bits that shaders see as one.
+pub fn floats(device: &Device, name: &str, count: usize) -> Result<wgpu::Buffer, ModelError> {
+    let (bytes, limit) = (4 * count as u64, device.report().max_binding_bytes);
+    if bytes > limit {
+        return Err(ModelError::Unavailable(format!(
+            "{name}: {bytes} bytes, and shaders of {} see at most {limit} bytes of a buffer; choose a smaller batch or model, or the CPU",
+            device.report().name
+        )));
+    }
+    device.buffer(name, bytes)
+}
+
+pub fn read_floats(device: &Device, buffer: &wgpu::Buffer, count: usize) -> Result<Vec<f32>, ModelError> {
+    let mut values = vec![0f32; count];
+    device.download(buffer, 4 * count as u64, bytemuck::cast_slice_mut(&mut values))?;
+    Ok(values)
+}
+
+pub fn read_words(device: &Device, buffer: &wgpu::Buffer, count: usize) -> Result<Vec<u32>, ModelError> {
+    let mut values = vec![0u32; count];
+    device.download(buffer, 4 * count as u64, bytemuck::cast_slice_mut(&mut values))?;
+    Ok(values)
+}
+
+impl Params {
+    /// For a block of a model.
+    pub fn block(self, weights: &Weights, block: &Block) -> Self {
+        Self {
+            first: block.first as u32,
+            features: block.features as u32,
+            last_block: u32::from(block.first + block.features == weights.d_sae),
+            ..self
+        }
+    }
+}

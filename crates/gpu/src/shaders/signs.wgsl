@@ -1,0 +1,75 @@
+// Of every pair of a block's features (rows) and all features (columns): the sign of the covariance's integer
+// D_ij = n c_ij - s_i s_j as bits of two planes, positive and zero; the sum of |D| off the diagonal; for each row
+// Σ_i s_i sign(D_ij). Pairs with a feature that is not live are neither; the diagonal counts as positive in the plane.
+@group(0) @binding(1) var<storage, read> turned: array<u32>;
+@group(0) @binding(2) var<storage, read> ones: array<u32>;
+@group(0) @binding(3) var<storage, read_write> planes: array<u32>;
+@group(0) @binding(4) var<storage, read_write> zeros: array<atomic<u32>>;
+@group(0) @binding(5) var<storage, read_write> sums: array<atomic<i32>>;
+@group(0) @binding(6) var<storage, read_write> partial: array<u32>;
+
+const WORDS = TILE / 32u;
+var<workgroup> positive: array<atomic<u32>, TILE * WORDS>;
+var<workgroup> zero: array<atomic<u32>, TILE * WORDS>;
+var<workgroup> row_sums: array<atomic<i32>, TILE>;
+var<workgroup> absolute: array<atomic<u32>, 2>;
+
+fn shape() -> vec3u { return vec3u(params.features, params.d_sae, params.row_words); }
+fn left(row: u32, k: u32) -> u32 { return turned[(params.first + row) * params.row_words + k]; }
+fn right(k: u32, column: u32) -> u32 { return turned[column * params.row_words + k]; }
+
+fn store4(row: u32, column: u32, counts: vec4u) {
+  if (row >= params.features) { return; }
+  let i = params.first + row;
+  let n = i32(params.rows);
+  let ones_i = i32(ones[i]);
+  let live_i = ones_i > 0 && ones_i < n;
+  var plus = 0u;
+  var none = 0u;
+  var sum = 0;
+  var low = 0u;
+  var high = 0u;
+  for (var c = 0u; c < 4u; c++) {
+    let j = column + c;
+    if (j >= params.d_sae) { break; }
+    let ones_j = i32(ones[j]);
+    let d = n * i32(counts[c]) - ones_i * ones_j;
+    plus |= u32(d > 0) << c;
+    if (i == j) { continue; }
+    none |= u32(d == 0 && live_i && ones_j > 0 && ones_j < n) << c;
+    sum += sign(d) * ones_j;
+    let size = u32(abs(d));
+    low += size & 0xffffu;
+    high += size >> 16u;
+  }
+  let word = (row % TILE) * WORDS + (column % TILE) / 32u;
+  atomicOr(&positive[word], plus << (column % 32u));
+  atomicOr(&zero[word], none << (column % 32u));
+  atomicAdd(&row_sums[row % TILE], sum);
+  atomicAdd(&absolute[0], low);
+  atomicAdd(&absolute[1], high);
+}
+
+fn finish(group: vec3u, groups: vec3u, index: u32) {
+  workgroupBarrier();
+  let plane = params.features * params.plane_words;
+  var any = 0u;
+  for (var at = index; at < TILE * WORDS; at += 256u) {
+    let row = group.y * TILE + at / WORDS;
+    let panel = group.x * WORDS + at % WORDS;
+    if (row < params.features && panel < params.panels) {
+      planes[row * params.plane_words + panel] = atomicLoad(&positive[at]);
+      planes[plane + row * params.plane_words + panel] = atomicLoad(&zero[at]);
+      any |= atomicLoad(&zero[at]);
+    }
+  }
+  if (any != 0u) { atomicOr(&zeros[group.y * groups.x + group.x], 1u); }
+  for (var at = index; at < TILE; at += 256u) {
+    let row = group.y * TILE + at;
+    if (row < params.features) { atomicAdd(&sums[params.first + row], atomicLoad(&row_sums[at])); }
+  }
+  if (index == 0u) {
+    partial[2u * (group.y * groups.x + group.x)] = atomicLoad(&absolute[0]);
+    partial[2u * (group.y * groups.x + group.x) + 1u] = atomicLoad(&absolute[1]);
+  }
+}
