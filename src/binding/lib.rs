@@ -2,6 +2,7 @@
 
 mod bench;
 mod codes;
+mod devices;
 mod error;
 mod inspect;
 mod job;

@@ -5,7 +5,7 @@ use crate::states::{Held, States};
 use bae_codes::BitMatrix;
 use bae_data::{CodesWriter, Dataset, load_model, save_model};
 use bae_model::{Architecture, Backend, Cpu, Estimator, Parameters};
-use bae_train::{Codes as CodeFigures, MAX_THREADS, encode_chunks, evaluate};
+use bae_train::{Codes as CodeFigures, Engine, MAX_THREADS, encode_chunks, evaluate};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use serde_json::{Map, Value, json};
@@ -29,12 +29,17 @@ impl Loaded {
         Self { cpu: Cpu::new(&parameters, 0), architecture: Architecture::binary(estimator), config }
     }
 
-    fn cpu(&self, threads: u32) -> std::result::Result<Cpu, Failure> {
-        if threads as usize <= MAX_THREADS {
-            return Ok(self.cpu.with_threads(threads as usize));
+    /// The model on a device that is asked for, or on so many threads.
+    fn on(&self, device: String, threads: u32) -> std::result::Result<Box<dyn Backend>, Failure> {
+        if threads as usize > MAX_THREADS {
+            let message = format!("threads is {threads}: it must be at most {MAX_THREADS}");
+            return Err(Failure { code: "INVALID_ARGUMENT", message });
         }
-        let message = format!("threads is {threads}: it must be at most {MAX_THREADS}");
-        Err(Failure { code: "INVALID_ARGUMENT", message })
+        let engine = Engine::choose(&device.into(), threads as usize)?;
+        if engine.report().device == "cpu" {
+            return Ok(Box::new(self.cpu.with_threads(threads as usize)));
+        }
+        Ok(engine.applied(&self.cpu.parameters())?)
     }
 
     /// Opens hidden states that this model can take.
@@ -124,6 +129,7 @@ pub fn start_save(
 pub fn start_encode(
     model: &Model,
     states: States,
+    device: String,
     threads: u32,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
@@ -134,7 +140,7 @@ pub fn start_encode(
             code: "OUT_OF_MEMORY",
             message: format!("the codes of {} rows do not fit in memory; encode to a file", data.rows()),
         })?;
-        encode_chunks(&model.cpu(threads)?, &model.architecture, &data, None, |start, x, codes| {
+        encode_chunks(&*model.on(device, threads)?, &model.architecture, &data, None, |start, x, codes| {
             all.append(&codes).expect("codes of one model");
             Ok(context.rows(start + x.nrows(), data.rows()))
         })?;
@@ -152,6 +158,7 @@ pub fn start_encode_file(
     out: String,
     model_name: String,
     overwrite: bool,
+    device: String,
     threads: u32,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
@@ -160,7 +167,7 @@ pub fn start_encode_file(
         let data = model.open(states)?;
         let d_sae = model.cpu.d_sae();
         let mut file = CodesWriter::create(Path::new(&out), d_sae, data.rows(), &model_name, overwrite)?;
-        encode_chunks(&model.cpu(threads)?, &model.architecture, &data, None, |start, x, codes| {
+        encode_chunks(&*model.on(device, threads)?, &model.architecture, &data, None, |start, x, codes| {
             file.append(&codes)?;
             Ok(context.rows(start + x.nrows(), data.rows()))
         })?;
@@ -174,12 +181,13 @@ pub fn start_encode_file(
 pub fn start_decode(
     model: &Model,
     codes: &Codes,
+    device: String,
     threads: u32,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     let (model, codes) = (model.get()?, codes.get()?);
     job::start(on_event, move |context| {
-        let (cpu, d_in) = (model.cpu(threads)?, model.cpu.d_in());
+        let (engine, d_in) = (model.on(device, threads)?, model.cpu.d_in());
         let mut values = vec![];
         values.try_reserve_exact(codes.rows().saturating_mul(d_in)).map_err(|_| Failure {
             code: "OUT_OF_MEMORY",
@@ -189,7 +197,7 @@ pub fn start_decode(
             ),
         })?;
         for rows in codes.chunks(2048) {
-            let decoded = cpu.decode(&model.architecture, &rows).map_err(bae_train::TrainError::from)?;
+            let decoded = engine.decode(&model.architecture, &rows).map_err(bae_train::TrainError::from)?;
             values.extend(decoded);
             if !context.rows(values.len() / d_in, codes.rows()) {
                 return Ok(End::Cancelled(json!({})));
@@ -205,13 +213,14 @@ pub fn start_decode(
 pub fn start_evaluate(
     model: &Model,
     states: States,
+    device: String,
     threads: u32,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
         let data = model.open(states)?;
-        let measured = evaluate(&model.cpu(threads)?, &model.architecture, &data, None, |rows| {
+        let measured = evaluate(&*model.on(device, threads)?, &model.architecture, &data, None, |rows| {
             context.rows(rows, data.rows())
         })?;
         Ok(End::Done(serde_json::to_value(measured).expect("plain numbers")))
@@ -223,6 +232,7 @@ pub fn start_evaluate(
 pub fn start_entropy(
     model: &Model,
     states: States,
+    device: String,
     threads: u32,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
@@ -230,7 +240,7 @@ pub fn start_entropy(
     job::start(on_event, move |context| {
         let data = model.open(states)?;
         let mut statistics = bae_codes::Statistics::new(model.cpu.d_sae());
-        encode_chunks(&model.cpu(threads)?, &model.architecture, &data, None, |start, x, codes| {
+        encode_chunks(&*model.on(device, threads)?, &model.architecture, &data, None, |start, x, codes| {
             statistics.add(&codes).expect("codes of one model");
             Ok(context.rows(start + x.nrows(), data.rows()))
         })?;

@@ -3,7 +3,7 @@
 use crate::Device;
 use crate::device::locked;
 use bae_model::ModelError;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -39,7 +39,8 @@ impl AdapterReport {
 }
 
 /// Which device is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
 pub enum Wanted {
     /// A real GPU if there is one, else the CPU.
     #[default]
@@ -54,13 +55,11 @@ pub enum Wanted {
     Name(String),
 }
 
-impl std::str::FromStr for Wanted {
-    type Err = std::convert::Infallible;
-
+impl From<String> for Wanted {
     /// `auto`, `cpu`, `gpu`, an index as `bae devices` shows it (`1` or `gpu:1`), or a part of a name.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from(text: String) -> Self {
         let lower = text.trim().to_lowercase();
-        Ok(match lower.as_str() {
+        match lower.as_str() {
             "auto" | "" => Wanted::Auto,
             "cpu" => Wanted::Cpu,
             "gpu" => Wanted::Gpu,
@@ -68,7 +67,7 @@ impl std::str::FromStr for Wanted {
                 Ok(index) => Wanted::Index(index),
                 Err(_) => Wanted::Name(lower),
             },
-        })
+        }
     }
 }
 

@@ -190,7 +190,7 @@ impl Gpu {
             entropy_scale: (objective.entropy_weight / n) as f32,
             covariance_scale: covariance as f32,
             l1_weight: objective.l1_weight as f32,
-            undefined: if undefined { f32::NAN } else { 0.0 },
+            undefined: if undefined { f32::NAN.to_bits() } else { 0 },
             ..Params::new(rows, self.d_in, self.d_sae, self.d_out)
         }
         .activation(architecture.activation)
@@ -656,6 +656,10 @@ impl Pass<'_> {
 }
 
 impl Backend for Gpu {
+    fn d_sae(&self) -> usize {
+        self.d_sae
+    }
+
     fn step(
         &mut self,
         architecture: &Architecture,

@@ -7,9 +7,11 @@ mod adapters;
 mod device;
 mod engine;
 mod memory;
+mod peak;
 mod recording;
 mod shaders;
 
-pub use adapters::{AdapterReport, Choice, Wanted, adapters, choose, open};
+pub use adapters::{AdapterReport, Choice, Wanted, adapters, automatic, choose, open};
 pub use device::Device;
 pub use engine::Gpu;
+pub use peak::Peak;

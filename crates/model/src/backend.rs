@@ -91,6 +91,9 @@ pub struct Trace {
 
 /// An engine that holds the parameters of one model and trains or applies them.
 pub trait Backend: Send {
+    /// Number of features.
+    fn d_sae(&self) -> usize;
+
     /// One training step: forward, backward, Adam. The statistics are those before the update.
     ///
     /// # Errors

@@ -1,10 +1,10 @@
 use crate::options::{EstimatorName, positive};
-use crate::{MAX_THREADS, TrainError};
+use crate::{Engine, EngineReport, MAX_THREADS, TrainError};
 use bae_data::{Tensor, save_tensors};
+use bae_gpu::{Peak, Wanted};
 use bae_kernels::{Isa, product};
-use bae_model::cpu::{Stages, thread_count};
 use bae_model::{
-    Adam, Architecture, Backend, Batch, Cpu, Objective, Parameters, Precision, TENSORS, Target, Trace,
+    Adam, Architecture, Backend, Batch, Objective, Parameters, Precision, Stages, TENSORS, Target, Trace,
 };
 use ndarray::{Array2, ArrayView1, Axis};
 use rand::{RngExt, SeedableRng};
@@ -34,6 +34,8 @@ pub struct BenchOptions {
     pub steps: usize,
     /// Steps before that.
     pub warm_up: usize,
+    /// Where to compute: `auto`, `cpu`, `gpu`, or a device by index or name.
+    pub device: Wanted,
     /// Threads; 0 for the physical cores.
     pub threads: usize,
     /// Seed of hidden states and model.
@@ -66,6 +68,7 @@ impl Default for BenchOptions {
             live: 1.0,
             steps: 10,
             warm_up: 2,
+            device: Wanted::Cpu,
             threads: 0,
             seed: 0,
             estimator: EstimatorName::ReferenceSigmoid,
@@ -84,12 +87,11 @@ impl Default for BenchOptions {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BenchReport {
-    /// `cpu`.
-    pub device: &'static str,
-    /// Instruction set of the kernels.
+    /// Where they ran.
+    #[serde(flatten)]
+    pub engine: EngineReport,
+    /// Instruction set of the CPU's kernels.
     pub simd: &'static str,
-    /// Threads of the engine.
-    pub threads: usize,
     /// Width of a hidden state.
     pub d_in: usize,
     /// Features.
@@ -106,8 +108,22 @@ pub struct BenchReport {
     pub seconds: Vec<f64>,
     /// The mean step by stages, in seconds.
     pub stages: Stages,
+    /// What the GPU's arithmetic allows, if it was one.
+    pub peak: Option<PeakReport>,
     /// Encoding, if asked for.
     pub encode: Option<EncodeTime>,
+}
+
+/// What a GPU's arithmetic allows, measured in the same run.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeakReport {
+    /// Multiply-adds of f32 a second.
+    pub multiply_adds: f64,
+    /// Ands of 32 bits whose ones are counted and added, a second.
+    pub popcounts: f64,
+    /// Seconds of a step that did nothing but its five dense products and its counts of pairs and of signs, at these rates.
+    pub floor_seconds: f64,
 }
 
 /// How long encoding took.
@@ -142,37 +158,49 @@ pub fn bench(
         covariance_weight: options.covariance_weight,
         ..Objective::default()
     };
-    let threads = Cpu::new(&Parameters::zeros(0, 0, 0), options.threads);
-    let Drawn { x, parameters, density, live, open } = threads.install(|| draw(options, architecture));
-    let mut cpu = threads.with_parameters(&parameters).with_precision(options.precision);
+    let engine = Engine::choose(&options.device, options.threads)?;
+    engine.check(options.precision)?;
+    let Drawn { x, parameters, density, live, open } = engine.install(|| draw(options, architecture));
+    let mut model = engine.timed(&parameters, options.batch_size, options.precision)?;
     let batch = Batch { x: x.view(), target: Target::Input };
     go_on(cancel)?;
     if let Some(path) = &options.fixture {
-        let trace = cpu.trace(&architecture, &objective, batch)?;
+        let trace = model.trace(&architecture, &objective, batch)?;
         write_fixture(path, options, &x, &parameters, &trace)?;
     }
     drop(parameters);
     let adam = Adam::new(options.learning_rate);
-    let mut seconds = vec![];
-    let mut before = cpu.stages();
-    for step in 0..options.warm_up + options.steps {
+    for step in 0..options.warm_up {
         go_on(cancel)?;
-        let began = Instant::now();
-        cpu.step(&architecture, &objective, &adam, batch)?;
-        seconds.push(began.elapsed().as_secs_f64());
-        if step + 1 == options.warm_up {
-            seconds.clear();
-            before = cpu.stages();
-        }
+        model.step(&architecture, &objective, &adam, batch)?;
         progress(step + 1);
     }
-    let stages = (cpu.stages() - before) / options.steps as f64;
-    let encode = || time_encoding(&cpu, &architecture, &x, options.encode_rows, cancel);
+    let before = model.stages();
+    let mut seconds = vec![];
+    // an engine may run a step or two ahead: the time from one answer to the next is then that of a step
+    let mut began = Instant::now();
+    let mut sent = 0;
+    while seconds.len() < options.steps {
+        go_on(cancel)?;
+        let answer = if sent < options.steps {
+            sent += 1;
+            model.step_ahead(&architecture, &objective, &adam, batch)?
+        } else {
+            model.catch_up()?
+        };
+        if answer.is_some() {
+            seconds.push(began.elapsed().as_secs_f64());
+            began = Instant::now();
+            progress(options.warm_up + seconds.len());
+        }
+    }
+    let stages = (model.stages() - before) / options.steps as f64;
+    let peak = engine.peak()?.map(|peak| options.floor(peak));
+    let encode = || time_encoding(&*model, &architecture, &x, options.encode_rows, cancel);
     let encode = if options.encode_rows > 0 { Some(encode()?) } else { None };
     Ok(BenchReport {
-        device: "cpu",
+        engine: engine.report(),
         simd: Isa::best().name(),
-        threads: thread_count(options.threads),
         d_in: options.d_in,
         d_sae: options.d_sae,
         batch_size: options.batch_size,
@@ -181,6 +209,7 @@ pub fn bench(
         open,
         seconds,
         stages,
+        peak,
         encode,
     })
 }
@@ -213,6 +242,21 @@ impl BenchOptions {
             )
         })?;
         Ok(Architecture::binary(self.estimator.of_width(self.gradient_width)?))
+    }
+}
+
+impl BenchOptions {
+    /// A step at a device's peak: products for pre-activations, outputs, grad_h, and the two weights' gradients; pairs of
+    /// features over rows, and rows with features over features, 32 bits at once.
+    fn floor(&self, peak: Peak) -> PeakReport {
+        let [rows, d_in, d_sae] = [self.batch_size, self.d_in, self.d_sae].map(|size| size as f64);
+        let products = 5.0 * rows * d_in * d_sae;
+        let counts = 2.0 * d_sae * d_sae * rows / 32.0;
+        PeakReport {
+            multiply_adds: peak.multiply_adds,
+            popcounts: peak.popcounts,
+            floor_seconds: products / peak.multiply_adds + counts / peak.popcounts,
+        }
     }
 }
 
@@ -295,7 +339,7 @@ fn go_on(cancel: &AtomicBool) -> Result<(), TrainError> {
 }
 
 fn time_encoding(
-    cpu: &Cpu,
+    model: &dyn Backend,
     architecture: &Architecture,
     x: &Array2<f32>,
     rows: usize,
@@ -307,7 +351,7 @@ fn time_encoding(
     for start in (0..rows).step_by(at_once) {
         go_on(cancel)?;
         let here = at_once.min(rows - start);
-        cpu.encode(architecture, chunk.slice(ndarray::s![..here, ..]))?;
+        model.encode(architecture, chunk.slice(ndarray::s![..here, ..]))?;
     }
     Ok(EncodeTime { rows, seconds: began.elapsed().as_secs_f64() })
 }

@@ -14,9 +14,6 @@ pub enum TrainError {
     /// A step.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// A device that is not there.
-    #[error("{0}")]
-    Device(String),
     /// The run would not fit in memory.
     #[error("{0}")]
     Memory(String),
@@ -48,9 +45,12 @@ impl TrainError {
                 "SHAPE_MISMATCH"
             }
             TrainError::Model(ModelError::Cancelled) => "CANCELLED",
+            TrainError::Model(ModelError::Unavailable(_)) => "DEVICE_UNAVAILABLE",
+            TrainError::Model(ModelError::DeviceLost(_)) => "DEVICE_LOST",
+            TrainError::Model(ModelError::DeviceMemory(_)) => "OUT_OF_MEMORY",
+            TrainError::Model(ModelError::Device(_)) => "INTERNAL",
             TrainError::Model(_) | TrainError::Diverged { .. } => "NOT_FINITE",
             TrainError::Memory(_) => "OUT_OF_MEMORY",
-            TrainError::Device(_) => "DEVICE_UNAVAILABLE",
             TrainError::Cancelled => "CANCELLED",
         }
     }

@@ -1,9 +1,7 @@
 use crate::TrainError;
 use bae_codes::{BitMatrix, Statistics};
 use bae_data::Dataset;
-use bae_kernels::batch::BatchCodes;
-use bae_kernels::{Isa, pairs};
-use bae_model::{Architecture, Backend, Cpu};
+use bae_model::{Architecture, Backend};
 use ndarray::{Array2, Axis};
 use serde::Serialize;
 
@@ -71,7 +69,7 @@ impl From<&Statistics> for Codes {
 /// # Errors
 /// Those of reading and encoding; [`TrainError::Cancelled`] if `each` says stop.
 pub fn encode_chunks(
-    model: &Cpu,
+    model: &dyn Backend,
     architecture: &Architecture,
     data: &Dataset,
     rows: Option<&[usize]>,
@@ -102,7 +100,7 @@ pub fn encode_chunks(
 /// # Errors
 /// As [`encode_chunks`].
 pub fn evaluate(
-    model: &Cpu,
+    model: &dyn Backend,
     architecture: &Architecture,
     data: &Dataset,
     rows: Option<&[usize]>,
@@ -131,22 +129,9 @@ pub fn evaluate(
         mse: squared_error / (rows * data.d_in()).max(1) as f64,
         fvu,
         explained_variance: 1.0 - fvu,
-        covariance: covariance(model, &kept),
+        covariance: model.covariance(&kept)?,
         codes: Codes::from(&statistics),
     })
-}
-
-/// Σ_{i≠j} |Cov_ij| of all rows of `codes`, with divisor rows − 1; 0 for fewer than two rows.
-fn covariance(model: &Cpu, codes: &BitMatrix) -> f64 {
-    let rows = codes.rows();
-    if rows < 2 {
-        return 0.0;
-    }
-    let sum = model.install(|| {
-        let codes = BatchCodes::new(rows, codes.features(), codes.to_panels());
-        pairs::absolute_sum(Isa::best(), &codes)
-    });
-    sum as f64 / (rows as f64 * (rows as f64 - 1.0))
 }
 
 /// Sums for the variance, of values shifted by the first row so that a large mean costs no digits.

@@ -1,4 +1,4 @@
-use crate::Evaluation;
+use crate::{EngineReport, Evaluation};
 use serde::Serialize;
 
 /// What a training run tells while it goes on.
@@ -21,10 +21,9 @@ pub enum Event {
         steps: usize,
         /// Epochs there will be, the last one perhaps cut short.
         epochs: usize,
-        /// `cpu`.
-        device: &'static str,
-        /// Threads of the engine.
-        threads: usize,
+        /// Where it runs.
+        #[serde(flatten)]
+        engine: EngineReport,
         /// Instruction set of the kernels.
         simd: &'static str,
     },

@@ -1,6 +1,7 @@
 use crate::TrainError;
 use crate::schedule::LearningRate;
 use bae_data::Dataset;
+use bae_gpu::Wanted;
 use bae_model::initial::{self, Quantiser, Typical};
 use bae_model::{Adam, Architecture, Estimator, Normalisation, Objective, Parameters, Precision};
 use ndarray::Array2;
@@ -47,8 +48,8 @@ pub struct TrainOptions {
     pub normalize: Option<Normalize>,
     /// Seed of everything random.
     pub seed: u64,
-    /// Where to compute.
-    pub device: Device,
+    /// Where to compute: `auto`, `cpu`, `gpu`, or a device by index or name.
+    pub device: Wanted,
     /// Threads; 0 for the physical cores.
     pub threads: usize,
     /// Precision of the training steps' products.
@@ -78,7 +79,7 @@ impl Default for TrainOptions {
             shuffle: true,
             normalize: None,
             seed: 0,
-            device: Device::Auto,
+            device: Wanted::Auto,
             threads: 0,
             precision: Precision::F32,
             out: None,
@@ -141,18 +142,6 @@ pub enum Normalize {
     Default,
     /// Nothing.
     None,
-}
-
-/// Where to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Device {
-    /// A GPU if there is one that is supported, else the CPU.
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// A GPU, or an error.
-    Gpu,
 }
 
 /// Training runs that give neither epochs nor steps take as many whole epochs as reach this many steps.

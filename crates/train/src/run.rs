@@ -1,16 +1,16 @@
 use crate::options::Start;
-use crate::{Device, Evaluation, Event, Plan, TrainError, TrainOptions, Validation, evaluate};
+use crate::{Engine, EngineReport, Evaluation, Event, Plan, TrainError, TrainOptions, Validation, evaluate};
 use bae_data::{Dataset, check_output, training_rows};
 use bae_kernels::Isa;
 use bae_model::{
-    Backend, Batch, Cpu, ModelError, Normalisation, Objective, Parameters, StepStats, Target,
-    cpu::thread_count,
+    Backend, Batch, ModelError, Normalisation, Objective, Parameters, StepStats, Target,
 };
 use ndarray::Array2;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::Serialize;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,10 +50,9 @@ impl From<TrainError> for Stopped {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// `cpu`.
-    pub device: &'static str,
-    /// Threads of the engine.
-    pub threads: usize,
+    /// Where it ran.
+    #[serde(flatten)]
+    pub engine: EngineReport,
     /// Steps taken.
     pub steps: usize,
     /// Epochs begun.
@@ -103,15 +102,12 @@ pub fn train(
     if let Some(out) = &options.out {
         check_output(out, options.overwrite)?;
     }
-    if options.device == Device::Gpu {
-        return Err(TrainError::Device(
-            "device gpu: this build has no GPU engine; use --device cpu or auto".into(),
-        ));
-    }
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
     let (training, held_out) = split(data.rows(), options, &mut rng)?;
     let plan = options.plan(data.d_in(), training.len())?;
     plan.check_memory(data.d_in(), training.len())?;
+    let engine = Engine::choose(&options.device, options.threads)?;
+    engine.check(plan.precision)?;
     on_event(&Event::Start {
         rows: data.rows(),
         train_rows: training.len(),
@@ -120,11 +116,10 @@ pub fn train(
         d_sae: plan.d_sae,
         steps: plan.steps,
         epochs: plan.epochs(),
-        device: "cpu",
-        threads: thread_count(options.threads),
+        engine: engine.report(),
         simd: Isa::best().name(),
     });
-    let mut run = Run::start(data, &plan, training, held_out, options, rng, cancel)?;
+    let mut run = Run::start(data, &plan, training, held_out, engine, rng, cancel)?;
     let mut history = vec![];
     let mut tell = |event: Event| {
         on_event(&event);
@@ -132,7 +127,7 @@ pub fn train(
             history.push(event);
         }
     };
-    let before = run.validate(&run.folded())?;
+    let before = run.validate(&run.folded()?)?;
     if let Some(evaluation) = &before {
         tell(Event::Validation(Validation {
             epoch: 0,
@@ -146,7 +141,7 @@ pub fn train(
         (Some(Stopped::Failed(error)), None) => return Err(error),
         // cancelled within the first epoch: what was learnt so far is worth more than nothing
         (stopped, None) => {
-            let best = Best { model: run.folded(), step: run.step, loss: f64::INFINITY, evaluation: None };
+            let best = Best { model: run.folded()?, step: run.step, loss: f64::INFINITY, evaluation: None };
             (stopped, best)
         }
     };
@@ -158,8 +153,7 @@ pub fn train(
         }
     }
     let summary = Summary {
-        device: "cpu",
-        threads: thread_count(options.threads),
+        engine: run.engine.report(),
         steps: run.step,
         epochs: run.step.div_ceil(plan.steps_per_epoch),
         seconds: began.elapsed().as_secs_f64(),
@@ -209,13 +203,25 @@ struct Best {
     evaluation: Option<Evaluation>,
 }
 
+/// A step that was begun.
+struct Sent {
+    step: usize,
+    epoch: usize,
+    rows: usize,
+    learning_rate: f64,
+    entropy_weight: f64,
+}
+
 /// A run in progress: the engine and what it reads.
 struct Run<'a> {
     data: &'a Dataset,
     plan: &'a Plan,
     training: Vec<usize>,
     held_out: Vec<usize>,
-    engine: Cpu,
+    engine: Engine,
+    model: Box<dyn Backend>,
+    /// Steps begun whose statistics have not come back yet.
+    sent: VecDeque<Sent>,
     normalisation: Normalisation,
     /// Standard deviation of the encoder's input noise.
     noise: f32,
@@ -231,20 +237,22 @@ impl<'a> Run<'a> {
         plan: &'a Plan,
         training: Vec<usize>,
         held_out: Vec<usize>,
-        options: &TrainOptions,
+        engine: Engine,
         mut rng: ChaCha8Rng,
         cancel: &'a AtomicBool,
     ) -> Result<Self, TrainError> {
-        let threads = Cpu::new(&Parameters::zeros(0, 0, 0), options.threads);
         let begin = || plan.begin(data, &training, &mut rng, cancel);
-        let Start { normalisation, parameters, noise } = threads.install(begin)?;
-        let engine = threads.with_parameters(&parameters).with_precision(plan.precision);
+        let Start { normalisation, parameters, noise } = engine.install(begin)?;
+        let rows = plan.batch_size.min(training.len());
+        let model = engine.trained(&parameters, rows, plan.precision)?;
         Ok(Self {
             data,
             plan,
             training,
             held_out,
             engine,
+            model,
+            sent: VecDeque::new(),
             normalisation,
             noise,
             rng,
@@ -262,7 +270,7 @@ impl<'a> Run<'a> {
             }
             let means = self.epoch(epoch, tell)?;
             tell(means.event(epoch, self));
-            let model = self.folded();
+            let model = self.folded()?;
             if !model.flat().iter().all(|values| values.iter().all(|value| value.is_finite())) {
                 let cause = "the weights are not finite".into();
                 return Err(TrainError::Diverged { step: self.step, cause }.into());
@@ -286,37 +294,27 @@ impl<'a> Run<'a> {
     fn epoch(&mut self, epoch: usize, tell: &mut dyn FnMut(Event)) -> Result<Means, Stopped> {
         let mut means = Means::default();
         let Plan { batch_size, steps, .. } = *self.plan;
+        let mut stopped = None;
         for start in (0..self.training.len()).step_by(batch_size).take(steps - self.step) {
             if self.cancel.load(Ordering::Relaxed) {
-                return Err(Stopped::Cancelled);
+                stopped = Some(Stopped::Cancelled);
+                break;
             }
             let rows = start..self.training.len().min(start + batch_size);
-            let (stats, learning_rate, entropy_weight) = self.learn(epoch, rows.clone())?;
-            means.add(&stats);
-            tell(Event::Step {
-                step: self.step,
-                steps,
-                epoch,
-                epochs: self.plan.epochs(),
-                loss: stats.loss,
-                mse: stats.mse,
-                batch_entropy_bits: stats.entropy_bits,
-                covariance: stats.covariance,
-                learning_rate,
-                entropy_weight,
-            });
-            if !stats.loss.is_finite() {
-                return Err(
-                    TrainError::Diverged { step: self.step, cause: cause_of(&stats, rows.len()) }.into()
-                );
+            if let Some(stats) = self.learn(epoch, rows)? {
+                self.tell_step(&stats, &mut means, tell)?;
             }
         }
-        Ok(means)
+        while let Some(stats) = self.model.catch_up().map_err(|error| self.failed(error))? {
+            self.tell_step(&stats, &mut means, tell)?;
+        }
+        stopped.map_or(Ok(means), Err)
     }
 
-    /// One step on these of the training rows: its statistics, learning rate and entropy weight.
-    fn learn(&mut self, epoch: usize, rows: Range<usize>) -> Result<(StepStats, f64, f64), TrainError> {
-        let mut x = Array2::zeros((rows.len(), self.data.d_in()));
+    /// Begins one step on these of the training rows; gives the statistics of the oldest that has come back.
+    fn learn(&mut self, epoch: usize, rows: Range<usize>) -> Result<Option<StepStats>, TrainError> {
+        let count = rows.len();
+        let mut x = Array2::zeros((count, self.data.d_in()));
         self.data.read_rows(&self.training[rows], x.view_mut())?;
         self.normalisation.apply(x.view_mut());
         let adam = self.plan.adam(self.step);
@@ -331,16 +329,54 @@ impl<'a> Run<'a> {
             });
             Batch { x: noisy.view(), target: Target::States(x.view()) }
         };
-        let stats = self.engine.step(&self.plan.architecture(), &objective, &adam, batch);
-        let stats = stats.map_err(|error| self.diverged(error.into()))?;
         self.step += 1;
-        Ok((stats, adam.learning_rate, objective.entropy_weight))
+        self.sent.push_back(Sent {
+            step: self.step,
+            epoch,
+            rows: count,
+            learning_rate: adam.learning_rate,
+            entropy_weight: objective.entropy_weight,
+        });
+        let stats = self.model.step_ahead(&self.plan.architecture(), &objective, &adam, batch);
+        stats.map_err(|error| self.failed(error))
+    }
+
+    /// A step failed, the oldest of those begun: neither it nor those after it were taken.
+    fn failed(&mut self, error: ModelError) -> TrainError {
+        self.step = self.sent.front().map_or(self.step, |sent| sent.step - 1);
+        self.sent.clear();
+        self.diverged(error.into())
+    }
+
+    /// Tells of the oldest step begun.
+    fn tell_step(
+        &mut self,
+        stats: &StepStats,
+        means: &mut Means,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<(), TrainError> {
+        let Sent { step, epoch, rows, learning_rate, entropy_weight } =
+            self.sent.pop_front().expect("statistics are of a step that was begun");
+        means.add(stats);
+        tell(Event::Step {
+            step,
+            steps: self.plan.steps,
+            epoch,
+            epochs: self.plan.epochs(),
+            loss: stats.loss,
+            mse: stats.mse,
+            batch_entropy_bits: stats.entropy_bits,
+            covariance: stats.covariance,
+            learning_rate,
+            entropy_weight,
+        });
+        if stats.loss.is_finite() { Ok(()) } else { Err(TrainError::Diverged { step, cause: cause_of(stats, rows) }) }
     }
 
     /// The model as it would be saved now: it takes raw hidden states.
-    fn folded(&self) -> Arc<Parameters> {
-        let parameters = self.engine.parameters();
-        Arc::new(self.engine.install(|| self.normalisation.fold(&parameters)))
+    fn folded(&self) -> Result<Arc<Parameters>, TrainError> {
+        let (parameters, normalisation) = (self.model.parameters()?, &self.normalisation);
+        Ok(Arc::new(self.engine.install(|| normalisation.fold(&parameters))))
     }
 
     /// Measures a model as it would be saved on the held-out rows.
@@ -349,9 +385,9 @@ impl<'a> Run<'a> {
     }
 
     fn measure(&self, model: &Arc<Parameters>, rows: &[usize]) -> Result<Evaluation, TrainError> {
-        let model = self.engine.with_parameters(model);
+        let model = self.engine.applied(model)?;
         let going_on = |_| !self.cancel.load(Ordering::Relaxed);
-        evaluate(&model, &self.plan.architecture(), self.data, Some(rows), going_on)
+        evaluate(&*model, &self.plan.architecture(), self.data, Some(rows), going_on)
             .map_err(|e| self.diverged(e))
     }
 

@@ -19,7 +19,7 @@ fn store(row: u32, column: u32, value: f32) {
     let pulls = i32(params.rows) * signed_counts[at] - sums[params.first + column];
     g += params.covariance_scale * f32(pulls);
   }
-  if (params.undefined != 0.0) { g = params.undefined; }
+  if (params.undefined != 0u) { g = bitcast<f32>(params.undefined); }
   if (params.keep == 1u) { grad_h[at] = g; }
   z[at] = estimate(g, z[at]);
 }

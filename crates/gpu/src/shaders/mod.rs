@@ -4,8 +4,6 @@
 //! the text that [`Product`] writes.
 
 mod product;
-#[cfg(test)]
-mod testing;
 
 use bae_model::{Activation, Adam, Estimator, OutputActivation};
 use bytemuck::{Pod, Zeroable};
@@ -16,7 +14,7 @@ macro_rules! shaders {
 }
 shaders!(
     encode, binarize, turn, entropy, live_codes, signs, signed_counts, decode, errors, cross_entropy, grad_z,
-    grad_encoder, grad_decoder, column_sums, bias, totals, values
+    grad_encoder, grad_decoder, column_sums, bias, totals, values, peak
 );
 
 /// How a shader uses a buffer.
@@ -106,7 +104,7 @@ pub struct Params {
     pub entropy_scale: f32,
     pub covariance_scale: f32,
     pub l1_weight: f32,
-    pub undefined: f32,
+    pub undefined: u32,
     pub update: u32,
     pub keep: u32,
     pub largest: u32,

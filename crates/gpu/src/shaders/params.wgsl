@@ -26,8 +26,8 @@ struct Params {
   // 2 · covariance weight / (rows · (rows - 1))
   covariance_scale: f32,
   l1_weight: f32,
-  // NaN where the objective is undefined, else 0
-  undefined: f32,
+  // the bits of NaN where the objective is undefined, else 0
+  undefined: u32,
   // whether parameters are updated; else gradients are stored in their place
   update: u32,
   // whether what a trace shows is kept

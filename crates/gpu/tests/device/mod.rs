@@ -3,10 +3,15 @@
 use bae_gpu::{Choice, Device, Wanted, choose};
 use std::sync::Arc;
 
-/// Opens it. Without any, the check leaves these tests out and says so; here that is a failure.
-pub fn device() -> Arc<Device> {
+/// Opens it. Where there is none a test says why and ends, unless `BAE_TEST_DEVICE=required`: the check sets that where
+/// it has seen a device, and counts these tests as skipped where it has not.
+pub fn device() -> Option<Arc<Device>> {
     match choose(&Wanted::Gpu) {
-        Ok(Choice::Gpu(device)) => device,
-        other => panic!("these tests need a device, be it software (mesa-vulkan-drivers): {other:?}"),
+        Ok(Choice::Gpu(device)) => Some(device),
+        other => {
+            assert!(std::env::var_os("BAE_TEST_DEVICE").is_none_or(|v| v != "required"), "{other:?}");
+            println!("skipped: {other:?}");
+            None
+        }
     }
 }

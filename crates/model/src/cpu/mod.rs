@@ -125,6 +125,11 @@ impl Cpu {
         self.threads.install(|| Parameters::from(&*self.weights))
     }
 
+    /// Threads of its pool.
+    pub fn thread_count(&self) -> usize {
+        self.threads.current_num_threads()
+    }
+
     /// Runs `work` on this model's threads.
     pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         self.threads.install(work)
@@ -244,6 +249,10 @@ struct Poisoned {
 }
 
 impl Backend for Cpu {
+    fn d_sae(&self) -> usize {
+        self.d_sae()
+    }
+
     fn step(
         &mut self,
         architecture: &Architecture,

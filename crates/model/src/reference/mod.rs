@@ -132,6 +132,10 @@ fn adam_update(adam: &Adam, corrections: (f64, f64), values: [&mut [f64]; 3], gr
 }
 
 impl Backend for Reference {
+    fn d_sae(&self) -> usize {
+        self.parameters.d_sae()
+    }
+
     fn step(
         &mut self,
         architecture: &Architecture,

@@ -1,6 +1,6 @@
 //! Reads the manifest and its tensors, and compares.
 
-use bae_model::{Backend, Cpu, Parameters, reference::Reference};
+use bae_model::{Backend, Parameters};
 use ndarray::{Array1, Array2, ArrayBase, Axis, Data, Dimension};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -26,6 +26,24 @@ pub fn kinds() -> std::collections::BTreeSet<String> {
 
 pub fn cases(kind: &str) -> Vec<Case> {
     manifest().into_iter().filter(|case| case["kind"] == kind).map(Case::open).collect()
+}
+
+/// Runs every case of one kind and reports all that fail at once.
+pub fn every(kind: &str, check: impl Fn(&Case)) {
+    let cases = cases(kind);
+    assert!(!cases.is_empty(), "the manifest has no case of kind {kind}");
+    let failed: Vec<String> = cases
+        .iter()
+        .filter_map(|case| {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(case)));
+            let cause = outcome.err()?;
+            let message = cause.downcast_ref::<String>().cloned();
+            let message = message.or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string));
+            Some(format!("{}: {}", case.name(), message.unwrap_or_default()))
+        })
+        .collect();
+    println!("{kind}: {} of {} cases pass", cases.len() - failed.len(), cases.len());
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 pub struct Case {
@@ -105,10 +123,7 @@ impl Case {
 
     /// Engines with these parameters, by name: all must pass.
     pub fn backends(&self) -> Vec<(&'static str, Box<dyn Backend>)> {
-        vec![
-            ("reference", Box::new(Reference::new(&self.parameters()))),
-            ("cpu", Box::new(Cpu::new(&self.parameters(), 2))),
-        ]
+        crate::engines(&self.parameters())
     }
 
     /// Compares with an expected tensor as the manifest says; without such a tensor there is nothing to compare.

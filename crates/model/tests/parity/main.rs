@@ -7,24 +7,15 @@ mod fixture;
 mod interpretation;
 mod training;
 
-use fixture::{Case, cases};
+use bae_model::{Backend, Cpu, Parameters, reference::Reference};
+use fixture::every;
 
-/// Runs every case of one kind and reports all that fail at once.
-fn every(kind: &str, check: impl Fn(&Case)) {
-    let cases = cases(kind);
-    assert!(!cases.is_empty(), "the manifest has no case of kind {kind}");
-    let failed: Vec<String> = cases
-        .iter()
-        .filter_map(|case| {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(case)));
-            let cause = outcome.err()?;
-            let message = cause.downcast_ref::<String>().cloned();
-            let message = message.or_else(|| cause.downcast_ref::<&str>().map(ToString::to_string));
-            Some(format!("{}: {}", case.name(), message.unwrap_or_default()))
-        })
-        .collect();
-    println!("{kind}: {} of {} cases pass", cases.len() - failed.len(), cases.len());
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
+/// The engines that must all pass, with these parameters.
+fn engines(parameters: &Parameters) -> Vec<(&'static str, Box<dyn Backend>)> {
+    vec![
+        ("reference", Box::new(Reference::new(parameters))),
+        ("cpu", Box::new(Cpu::new(parameters, 2))),
+    ]
 }
 
 #[test]

@@ -1,0 +1,111 @@
+use crate::TrainError;
+use bae_gpu::{Choice, Device, Gpu, Peak, Wanted, choose};
+use bae_model::{Backend, Cpu, Parameters, Precision};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// Where to compute: a number of threads, and perhaps a device that models are put on.
+pub struct Engine {
+    threads: Cpu,
+    device: Option<Arc<Device>>,
+    reason: Option<String>,
+}
+
+/// What an engine is, for events and reports.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineReport {
+    /// `cpu` or `gpu`.
+    pub device: &'static str,
+    /// Name of the GPU as its driver says.
+    pub adapter: Option<String>,
+    /// Why the CPU was taken although a GPU would have been welcome.
+    pub reason: Option<String>,
+    /// Threads on the CPU.
+    pub threads: usize,
+}
+
+impl Engine {
+    /// What `wanted` comes to on this machine; `threads` 0 takes what the machine offers.
+    ///
+    /// # Errors
+    /// [`bae_model::ModelError::Unavailable`] if a device is asked for that is not there.
+    pub fn choose(wanted: &Wanted, threads: usize) -> Result<Self, TrainError> {
+        let (device, reason) = match choose(wanted)? {
+            Choice::Cpu { reason } => (None, reason),
+            Choice::Gpu(device) => (Some(device), None),
+        };
+        Ok(Self { threads: Cpu::new(&Parameters::zeros(0, 0, 0), threads), device, reason })
+    }
+
+    /// What it is.
+    pub fn report(&self) -> EngineReport {
+        EngineReport {
+            device: if self.device.is_some() { "gpu" } else { "cpu" },
+            adapter: self.device.as_ref().map(|device| device.report().name.clone()),
+            reason: self.reason.clone(),
+            threads: self.threads.thread_count(),
+        }
+    }
+
+    /// Refuses, with the reason, a precision that products do not have there.
+    ///
+    /// # Errors
+    /// [`bae_model::ModelError::Unavailable`].
+    pub fn check(&self, precision: Precision) -> Result<(), TrainError> {
+        self.device.as_ref().map_or(Ok(()), |device| Ok(Gpu::check(device, precision)?))
+    }
+
+    /// Runs `work` on the engine's threads.
+    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.threads.install(work)
+    }
+
+    /// A model to be trained in batches of up to `rows` rows.
+    ///
+    /// # Errors
+    /// Those of a device that cannot hold it or cannot do what is asked.
+    pub fn trained(
+        &self,
+        parameters: &Parameters,
+        rows: usize,
+        precision: Precision,
+    ) -> Result<Box<dyn Backend>, TrainError> {
+        Ok(match &self.device {
+            None => Box::new(self.threads.with_parameters(parameters).with_precision(precision)),
+            Some(device) => Box::new(Gpu::new(device, parameters, rows)?),
+        })
+    }
+
+    /// As [`Engine::trained`]; the time of each stage is taken where the engine can.
+    ///
+    /// # Errors
+    /// As [`Engine::trained`].
+    pub fn timed(
+        &self,
+        parameters: &Parameters,
+        rows: usize,
+        precision: Precision,
+    ) -> Result<Box<dyn Backend>, TrainError> {
+        match &self.device {
+            None => self.trained(parameters, rows, precision),
+            Some(device) => Ok(Box::new(Gpu::new(device, parameters, rows)?.with_timing()?)),
+        }
+    }
+
+    /// What the device's arithmetic allows, measured now; `None` on the CPU.
+    ///
+    /// # Errors
+    /// Those of a device.
+    pub fn peak(&self) -> Result<Option<Peak>, TrainError> {
+        Ok(self.device.as_ref().map(Peak::measure).transpose()?)
+    }
+
+    /// A model to be applied.
+    ///
+    /// # Errors
+    /// As [`Engine::trained`].
+    pub fn applied(&self, parameters: &Parameters) -> Result<Box<dyn Backend>, TrainError> {
+        self.trained(parameters, 1, Precision::F32)
+    }
+}
