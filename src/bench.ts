@@ -1,4 +1,5 @@
 import process from 'node:process'
+import type { DeviceChoice } from './devices.js'
 import { type CallOptions, checked, runJob } from './job.js'
 import native from './native.js'
 import { type Kinds, settingsJson } from './settings.js'
@@ -19,6 +20,8 @@ export interface BenchSettings {
   steps?: number | undefined
   /** Steps before those. Default 2. */
   warmUp?: number | undefined
+  /** Where to compute. Default `cpu`. */
+  device?: DeviceChoice | undefined
   /** CPU threads, at most 1024; by default one for each physical core. */
   threads?: number | undefined
   /** Whole number that decides hidden states and model. */
@@ -56,7 +59,10 @@ export interface BenchOptions extends BenchSettings, CallOptions {
   onProgress?: ((progress: StepsProgress) => void) | undefined
 }
 
-/** Seconds of the mean step by stages; together they are the step. */
+/**
+ * Seconds of the mean step by stages; together they are the step. On a GPU, Adam is part of the gradients' stages and the
+ * estimator of `gradH`, and `adam` is what biases take; all are 0 where it has no time stamps.
+ */
 export interface StepStages {
   /** Hidden states packed for the products. */
   pack: number
@@ -84,10 +90,25 @@ export interface StepStages {
   adam: number
 }
 
+/** What a GPU's arithmetic allows. */
+export interface PeakReport {
+  /** Multiply-adds of f32 a second. */
+  multiplyAdds: number
+  /** Ands of 32 bits whose ones are counted and added, a second. */
+  popcounts: number
+  /** Seconds of a step that did nothing but its five dense products and its counts, at these rates. */
+  floorSeconds: number
+}
+
 /** How long steps took. */
 export interface BenchReport {
+  /** `cpu` or `gpu`. */
   device: string
-  /** Instruction set of the kernels. */
+  /** Name of the GPU; null on the CPU. */
+  adapter: string | null
+  /** Why `auto` took the CPU; null otherwise. */
+  reason: string | null
+  /** Instruction set of the CPU's kernels. */
   simd: string
   threads: number
   dIn: number
@@ -102,6 +123,8 @@ export interface BenchReport {
   /** Each timed step. */
   seconds: number[]
   stages: StepStages
+  /** What the GPU's arithmetic allows, measured in the same run; null on the CPU. */
+  peak: PeakReport | null
   /** Encoding, if asked for: `seconds` for all `rows`. */
   encode: { rows: number; seconds: number } | null
   /** Most memory that the process has had resident so far. */
@@ -132,6 +155,7 @@ const SETTINGS: Kinds<BenchSettings> = {
   live: 'finite number',
   steps: 'whole number',
   warmUp: 'whole number',
+  device: 'device',
   threads: 'whole number',
   seed: 'whole number',
   estimator: ['identity', 'sigmoid', 'rectangle', 'reference-sigmoid', 'squarewave'],

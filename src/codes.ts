@@ -146,7 +146,7 @@ export class BinaryCodes implements PackedCodes, Disposable, AsyncDisposable {
   }
 
   /** Entropy and sparsity over all rows, counted exactly. */
-  async entropy(options: Omit<RowsOptions, 'threads'> = {}): Promise<EntropyReport> {
+  async entropy(options: Omit<RowsOptions, 'device' | 'threads'> = {}): Promise<EntropyReport> {
     const { signal, onProgress } = checked(options)
     const codes = this.#live()
     const { json } = await runJob(on => native.startCodesEntropy(codes, on), { signal, progress: onProgress })

@@ -12,14 +12,18 @@ export interface StartEvent {
   /** Steps that the whole training takes. */
   steps: number
   epochs: number
-  /** `cpu` or the name of a GPU. */
+  /** `cpu` or `gpu`. */
   device: string
+  /** Name of the GPU; null on the CPU. */
+  adapter: string | null
+  /** Why `auto` took the CPU; null otherwise. */
+  reason: string | null
   threads: number
   /** Instruction set of the CPU kernels. */
   simd: string
 }
 
-/** After a step. Some are left out when JavaScript is busy. */
+/** After a step; on a GPU a step or two later. Some are left out when JavaScript is busy. */
 export interface StepEvent {
   type: 'step'
   /** Steps done, of `steps`. */

@@ -4,6 +4,7 @@ export {
   type BenchReport,
   type BenchSettings,
   bench,
+  type PeakReport,
   type StepStages,
   type StepsProgress,
 } from './bench.js'
@@ -13,6 +14,7 @@ export {
   type PackedCodes,
   type SaveCodesOptions,
 } from './codes.js'
+export { type DeviceChoice, type DeviceInfo, type DevicesReport, devices } from './devices.js'
 export { BaeError, type BaeErrorCode } from './errors.js'
 export type {
   CancelledEvent,

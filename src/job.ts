@@ -1,3 +1,4 @@
+import type { DeviceChoice } from './devices.js'
 import { BaeError, codeOf, describe, fromNative } from './errors.js'
 import type { Job, JobEvent } from './native.js'
 
@@ -18,6 +19,8 @@ export interface RowsProgress {
 
 /** Options of the calls that go through rows of hidden states or codes. */
 export interface RowsOptions extends CallOptions {
+  /** Where to compute. Default `cpu`: on a device each call begins by copying the model there. */
+  device?: DeviceChoice | undefined
   /** CPU threads, at most 1024; by default one for each physical core. The result does not depend on it. */
   threads?: number | undefined
   /** Called now and then while the call runs. What it throws is ignored. */

@@ -6,6 +6,7 @@ import {
   type SaveCodesOptions,
   wrapCodes,
 } from './codes.js'
+import { deviceOf } from './devices.js'
 import { BaeError, describe } from './errors.js'
 import { defined } from './events.js'
 import {
@@ -121,8 +122,8 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
     pathOf('path', path)
     ofType('overwrite', 'boolean', overwrite)
     ofType('model', 'string', name)
-    const { json } = await this.#over(x, options, (model, states, threads, on) =>
-      native.startEncodeFile(model, states, path, name, overwrite, threads, on),
+    const { json } = await this.#over(x, options, (model, states, device, threads, on) =>
+      native.startEncodeFile(model, states, path, name, overwrite, device, threads, on),
     )
     return JSON.parse(json) as { rows: number; dSae: number; out: string }
   }
@@ -135,7 +136,7 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
    */
   async decode(codes: PackedCodes, options: RowsOptions = {}): Promise<Matrix> {
     const model = this.#live()
-    const { signal, threads, onProgress } = checked(options)
+    const { signal, device, threads, onProgress } = checked(options)
     if (typeof codes !== 'object' || codes === null) {
       throw new BaeError(
         'INVALID_ARGUMENT',
@@ -148,10 +149,10 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
         `the codes have ${codes.dSae} bits a row, the model has ${this.dSae} features`,
       )
     }
-    const count = threadsOf(threads)
+    const [on, count] = [deviceOf(device), threadsOf(threads)]
     const { codes: packed, owned } = nativeCodes(codes)
     try {
-      const { job } = await runJob(on => native.startDecode(model, packed, count, on), {
+      const { job } = await runJob(listen => native.startDecode(model, packed, on, count, listen), {
         signal,
         progress: onProgress,
       })
@@ -212,18 +213,19 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
     start: (
       model: Model,
       states: States,
+      device: string,
       threads: number,
-      on: Parameters<typeof native.startEncode>[3],
+      on: Parameters<typeof native.startEncode>[4],
     ) => Job,
   ): Promise<{ job: Job; json: string }> {
     this.#live()
-    const { signal, threads, onProgress, dIn = this.dIn } = checked(options)
+    const { signal, device, threads, onProgress, dIn = this.dIn } = checked(options)
     signal?.throwIfAborted()
-    const count = threadsOf(threads)
+    const [on, count] = [deviceOf(device), threadsOf(threads)]
     return withStates(x, { dIn, signal }, states => {
       // looked up again: it may have been disposed of while the input was coming in
       const model = this.#live()
-      return runJob(on => start(model, states, count, on), { signal, progress: onProgress })
+      return runJob(listen => start(model, states, on, count, listen), { signal, progress: onProgress })
     })
   }
 }

@@ -1,14 +1,15 @@
+import { type DeviceChoice, DEVICES, deviceOf, isDevice } from './devices.js'
 import { BaeError, describe } from './errors.js'
 import { threadsOf } from './job.js'
 
 /** @internal What a setting is: a type, or the words to choose from. */
-export type Kind = 'finite number' | 'whole number' | 'string' | 'boolean' | string[]
+export type Kind = 'finite number' | 'whole number' | 'string' | 'boolean' | 'device' | string[]
 
 /** @internal What each setting of a call is. */
 export type Kinds<T> = Record<keyof T, Kind>
 
 /** @internal Settings as the addon takes them, once each is what it must be. */
-export function settingsJson<T extends { threads?: number | undefined }>(
+export function settingsJson<T extends { threads?: number | undefined; device?: DeviceChoice | undefined }>(
   settings: T,
   kinds: Kinds<T>,
 ): string {
@@ -20,17 +21,19 @@ export function settingsJson<T extends { threads?: number | undefined }>(
     }
     const expected = kinds[name as keyof T]
     if (fits(value, expected)) continue
-    const what = Array.isArray(expected) ? `one of ${expected.join(', ')}` : `a ${expected}`
+    const what = Array.isArray(expected) ? `one of ${expected.join(', ')}` : expected === 'device' ? DEVICES : `a ${expected}`
     const shown =
       typeof value === 'number' ? value : typeof value === 'string' ? JSON.stringify(value) : describe(value)
     throw new BaeError('INVALID_ARGUMENT', `${name} must be ${what}, not ${shown}`)
   }
   threadsOf(settings.threads)
-  return JSON.stringify(settings)
+  const { device } = settings
+  return JSON.stringify(device === undefined ? settings : { ...settings, device: deviceOf(device) })
 }
 
 function fits(value: unknown, expected: Kind): boolean {
   if (Array.isArray(expected)) return expected.some(each => each === value)
+  if (expected === 'device') return isDevice(value)
   if (expected === 'finite number') return Number.isFinite(value)
   if (expected === 'whole number') return Number.isSafeInteger(value) && (value as number) >= 0
   return typeof value === expected

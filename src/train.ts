@@ -1,3 +1,4 @@
+import type { DeviceChoice } from './devices.js'
 import { abortError } from './errors.js'
 import {
   type CancelledEvent,
@@ -49,7 +50,7 @@ export interface TrainSettings {
   /** Whole number that decides initialisation, split and shuffling: same seed, same bits. */
   seed?: number | undefined
   /** Where to train. Default `auto`. */
-  device?: 'auto' | 'cpu' | 'gpu' | undefined
+  device?: DeviceChoice | undefined
   /** CPU threads, at most 1024; by default one for each physical core. The result does not depend on it. */
   threads?: number | undefined
   /** Precision of the products in a step. `bf16` rounds their factors to bfloat16; everything else stays f32. Default `f32`. */
@@ -70,7 +71,12 @@ export interface TrainOptions extends TrainSettings, StatesOptions, CallOptions 
 export interface TrainResult {
   /** The folder the model was saved to, where `out` was given. */
   model: string | null
+  /** `cpu` or `gpu`. */
   device: string
+  /** Name of the GPU; null on the CPU. */
+  adapter: string | null
+  /** Why `auto` took the CPU; null otherwise. */
+  reason: string | null
   threads: number
   steps: number
   epochs: number
@@ -233,7 +239,7 @@ const SETTINGS: Kinds<TrainSettings> = {
   shuffle: 'boolean',
   normalize: ['default', 'none'],
   seed: 'whole number',
-  device: ['auto', 'cpu', 'gpu'],
+  device: 'device',
   threads: 'whole number',
   precision: ['f32', 'bf16'],
   out: 'string',

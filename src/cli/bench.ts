@@ -1,8 +1,8 @@
 import { type Command, Option } from 'commander'
 import { type BenchReport, type BenchSettings, bench as measure, type StepStages } from '../index.js'
-import { integer, number, threads } from './options.js'
+import { device, integer, number, threads } from './options.js'
 import type { Run } from './output.js'
-import { count, figure, percent, table } from './text.js'
+import { count, figure, percent, place, table } from './text.js'
 
 type Options = BenchSettings & { stages?: boolean; json?: boolean; quiet?: boolean }
 
@@ -32,6 +32,7 @@ const SETTINGS = [
   new Option('--seed <n>', 'whole number that decides hidden states and model').argParser(
     integer({ atLeast: 0 }),
   ),
+  device('cpu'),
   threads(),
 ]
 
@@ -64,9 +65,16 @@ function summary(report: BenchReport): string[] {
   const lines = [
     `A training step of ${count(report.batchSize)} rows, ${count(report.dIn)} values, ${count(report.dSae)} features: ` +
       `${milliseconds(median)} (median of ${sorted.length}, ${milliseconds(least)} to ${milliseconds(most)})`,
-    `on ${report.device}, ${report.simd}, ${report.threads} threads; density ${percent(report.density)}, ` +
+    `on ${place(report)}${report.adapter === null ? `, ${report.simd}` : ''}; density ${percent(report.density)}, ` +
       `${percent(report.live)} of the features live, ${percent(report.open)} of the entries pass gradients`,
   ]
+  if (report.peak) {
+    const { multiplyAdds, popcounts, floorSeconds } = report.peak
+    lines.push(
+      `Arithmetic alone would take ${milliseconds(floorSeconds)}: ${figure(multiplyAdds / 1e12)}e12 multiply-adds and ` +
+        `${figure(popcounts / 1e12)}e12 popcounts a second; the step takes ${figure(median / floorSeconds)} times that`,
+    )
+  }
   if (report.encode) {
     const { rows, seconds } = report.encode
     lines.push(`Encoding: ${count(rows / seconds)} rows a second`)

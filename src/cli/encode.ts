@@ -7,6 +7,7 @@ import { count, plural } from './text.js'
 interface Options {
   out: string
   overwrite?: boolean
+  device?: string
   threads?: number
 }
 
@@ -23,6 +24,7 @@ export function encode(program: Command, run: Run): Command {
         using model = await BinaryAutoencoder.load(dir, { signal })
         const done = await model.encodeToFile(data, options.out, {
           signal,
+          device: options.device,
           threads: options.threads,
           overwrite: options.overwrite,
           model: dir,

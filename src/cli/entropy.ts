@@ -5,6 +5,7 @@ import type { Run } from './output.js'
 import { figure, plural, sparsityRows, table } from './text.js'
 
 interface Options {
+  device?: string
   threads?: number
 }
 
@@ -12,9 +13,14 @@ export function entropy(program: Command, run: Run): Command {
   return measuring(program, 'entropy')
     .description('entropy, in bits, and sparsity of the codes of hidden states, counted over all rows')
     .action(
-      run(async ({ signal, progress, result }, dir: string, data: string[], { threads }: Options) => {
+      run(async ({ signal, progress, result }, dir: string, data: string[], options: Options) => {
         using model = await BinaryAutoencoder.load(dir, { signal })
-        const report = await model.entropy(data, { signal, threads, onProgress: progress.rows })
+        const report = await model.entropy(data, {
+          signal,
+          device: options.device,
+          threads: options.threads,
+          onProgress: progress.rows,
+        })
         result(report, [
           `${plural(report.rows, 'row')}, ${plural(report.features, 'feature')}`,
           ...table([

@@ -5,6 +5,7 @@ import type { Run } from './output.js'
 import { count, explained, figure, plural, sparsityRows, table } from './text.js'
 
 interface Options {
+  device?: string
   threads?: number
 }
 
@@ -12,9 +13,14 @@ export function evaluate(program: Command, run: Run): Command {
   return measuring(program, 'evaluate')
     .description('how well a model makes hidden states again, and how sparse its codes are')
     .action(
-      run(async ({ signal, progress, result }, dir: string, data: string[], { threads }: Options) => {
+      run(async ({ signal, progress, result }, dir: string, data: string[], options: Options) => {
         using model = await BinaryAutoencoder.load(dir, { signal })
-        const report = await model.evaluate(data, { signal, threads, onProgress: progress.rows })
+        const report = await model.evaluate(data, {
+          signal,
+          device: options.device,
+          threads: options.threads,
+          onProgress: progress.rows,
+        })
         result(report, [
           `${plural(report.rows, 'row')} of ${count(model.dIn)} values, ${plural(model.dSae, 'feature')}`,
           ...table([

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import process from 'node:process'
 import { Command, CommanderError } from 'commander'
 import { bench } from './bench.js'
+import { devices } from './devices.js'
 import { encode } from './encode.js'
 import { entropy } from './entropy.js'
 import { evaluate } from './evaluate.js'
@@ -60,7 +61,7 @@ function program(signal: AbortSignal): Command {
         given.progress.stop()
       }
     }
-  for (const command of [train, encode, entropy, evaluate, inspect, bench]) withOutput(command(program, run))
+  for (const command of [train, encode, entropy, evaluate, inspect, devices, bench]) withOutput(command(program, run))
   return program
 }
 

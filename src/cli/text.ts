@@ -51,3 +51,21 @@ export function sparsityRows(
     ],
   ]
 }
+
+/** Where something ran, and why not on a GPU if one was looked for. */
+export function place(on: {
+  device: string
+  adapter: string | null
+  reason: string | null
+  threads: number
+}): string {
+  if (on.adapter !== null) return `${on.device} ${on.adapter}`
+  return `${on.device}, ${plural(on.threads, 'thread')}${on.reason === null ? '' : ` (${on.reason})`}`
+}
+
+/** A number of bytes, in the largest unit that leaves it above 1. */
+export function bytes(count: number): string {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB']
+  const power = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log2(Math.max(1, count)) / 10)))
+  return `${figure(count / 1024 ** power)} ${units[power]}`
+}

@@ -9,9 +9,9 @@ import {
   type TrainSettings,
   type ValidationFigures,
 } from '../index.js'
-import { DATA, integer, number, overwrite, threads } from './options.js'
+import { DATA, device, integer, number, overwrite, threads } from './options.js'
 import { type Context, Interruption, type Run, UsageError } from './output.js'
-import { count, explained, figure, percent, plural, quoted, sparsityRows, table } from './text.js'
+import { count, explained, figure, percent, place, plural, quoted, sparsityRows, table } from './text.js'
 
 type Options = Omit<TrainSettings, 'learningRate'> & {
   lr?: number
@@ -76,7 +76,7 @@ const SETTINGS = [
     '--seed <n>',
     'whole number that decides everything random: same seed, same bits (default: 0)',
   ).argParser(integer({ atLeast: 0 })),
-  new Option('--device <name>', 'where to train (default: auto)').choices(['auto', 'cpu', 'gpu']),
+  device('auto'),
   new Option(
     '--precision <p>',
     'precision of the products in a step; bf16 is faster where the CPU has it (default: f32)',
@@ -175,7 +175,7 @@ async function follow(
         progress.note(
           `training ${plural(event.dSae, 'feature')} on ${plural(event.trainRows, 'row')} of ${count(event.dIn)} values, ` +
             `${count(event.validationRows)} held out: ${plural(event.steps, 'step')}, ` +
-            `${event.device}, ${plural(event.threads, 'thread')}`,
+            place(event),
         )
         break
       case 'validation':
@@ -214,7 +214,7 @@ function summary(result: TrainResult, data: string[], features: number, heldOut 
   const { validation, before, model } = result
   const lines = [
     `Trained for ${plural(result.steps, 'step')} (${plural(result.epochs, 'epoch')}) in ${figure(result.seconds)} s ` +
-      `on ${result.device}, ${plural(result.threads, 'thread')}.`,
+      `on ${place({ ...result, reason: null })}.`,
   ]
   if (validation) {
     const against = (then: string | undefined) => (then === undefined ? '' : `; before training: ${then}`)
