@@ -14,7 +14,7 @@ import {
 import { folder, rows } from './data.js'
 
 const data = rows()
-const quick: TrainOptions = { epochs: 3, batchSize: 64, dSae: 24, threads: 1 }
+const quick: TrainOptions = { epochs: 3, batchSize: 64, dSae: 24, device: 'cpu', threads: 1 }
 /** Far more epochs than anybody waits for. */
 const endless: TrainOptions = { ...quick, epochs: 1_000_000 }
 
@@ -322,7 +322,9 @@ describe('a run that fails', () => {
   })
 
   test('a device that is not there', async () => {
-    expect((await refused({ device: 'gpu' })).code).toBe('DEVICE_UNAVAILABLE')
+    const error = await refused({ device: 'no such card' })
+    expect(error.code).toBe('DEVICE_UNAVAILABLE')
+    expect(error.message).toMatch(/no such card.*auto, cpu, gpu/)
   })
 
   test('one row', async () => {

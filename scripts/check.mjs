@@ -93,6 +93,33 @@ const rustTests = (commands, env) => async () => {
   return sum
 }
 
+/** Module of those tests outside of bae-gpu that need a device. */
+const ON_A_DEVICE = 'on_a_device'
+
+/** Whether models can be trained on a device beside the CPU, be it software. */
+function device() {
+  const { stdout } = spawnSync(node, [join('dist', 'cli', 'main.js'), 'devices', '--json'], {
+    cwd: root,
+    encoding: 'utf8',
+  })
+  return JSON.parse(stdout || '{}').devices?.length > 0
+}
+
+/** The tests that need a device; where there is none they are counted as skipped. */
+async function onGpu() {
+  const commands = [
+    ['test', '-p', 'bae-gpu', '--no-fail-fast', '--'],
+    ['test', '-p', 'bae-train', '--test', 'gpu', '--', ON_A_DEVICE],
+  ]
+  if (device()) return rustTests(commands, { BAE_TEST_DEVICE: 'required', NODEVICE_SELECT: '1' })()
+  let skipped = 0
+  for (const args of commands) {
+    const { output } = await run('cargo', [...args, '--list'])
+    skipped += output.match(/: test$/gm)?.length ?? 0
+  }
+  return counts(0, 0, skipped, 'no Vulkan device: apt-get install mesa-vulkan-drivers')
+}
+
 const ARM64 = 'aarch64-unknown-linux-gnu'
 
 /** The kernels, and the bits of a whole training, on arm64: under emulation, so not all tests. */
@@ -176,7 +203,13 @@ const stages = [
       whole('cargo', ['clippy', '--workspace', '--lib', '--tests', '--benches', '--', '-D', 'warnings']),
     ),
   ],
-  ['rust tests', rustTests([['test', '--workspace', '--no-fail-fast']])],
+  [
+    'rust tests',
+    rustTests([
+      ['test', '--workspace', '--exclude', 'bae-gpu', '--no-fail-fast', '--', '--skip', ON_A_DEVICE],
+    ]),
+  ],
+  ['gpu', onGpu],
   // on arm64 itself all tests have just run
   ...(process.arch === 'arm64' ? [] : [['rust on arm64', arm64]]),
   ['miri', needing([miri], underMiri)],

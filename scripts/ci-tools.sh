@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what some stages of `npm test` need and this machine lacks: an arm64 emulator and linker, two Rust targets,
-# Miri. What cannot be installed is said in one line; the check then skips the stages that need it.
+# Installs what some stages of `npm test` need and this machine lacks: an arm64 emulator and linker, a software GPU, two
+# Rust targets, Miri. What cannot be installed is said in one line; the check then skips the stages that need it.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,8 +15,16 @@ try() {
 
 has() { command -v "$1" >/dev/null; }
 
+packages=()
 if ! has qemu-aarch64-static || ! has aarch64-linux-gnu-gcc || ! [ -e /usr/aarch64-linux-gnu/lib/libc.so.6 ]; then
-  packages=(qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+  packages+=(qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+fi
+# Vulkan's loader and a driver, be it that of a real GPU
+if ! ldconfig -p | grep -q libvulkan.so.1 || ! compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null &&
+  ! compgen -G '/etc/vulkan/icd.d/*.json' >/dev/null; then
+  packages+=(libvulkan1 mesa-vulkan-drivers)
+fi
+if [ ${#packages[@]} -gt 0 ]; then
   if has apt-get && [ "$(id -u)" = 0 ]; then
     export DEBIAN_FRONTEND=noninteractive
     try apt-get -qq update

@@ -138,7 +138,7 @@ export interface BenchReport {
  */
 export async function bench(options: BenchOptions = {}): Promise<BenchReport> {
   const { signal, onProgress, ...settings } = checked(options)
-  const given = settingsJson<BenchSettings>(settings, SETTINGS)
+  const given = settingsJson<BenchSettings>(settings, SETTINGS, 'cpu')
   const { json } = await runJob(on => native.startBench(given, on), { signal, progress: onProgress })
   return {
     ...(JSON.parse(json) as Omit<BenchReport, 'peakBytes'>),

@@ -59,7 +59,9 @@ export function deviceOf(device: DeviceChoice = 'cpu'): string {
 
 /** @internal Whether something can name a device. */
 export function isDevice(value: unknown): value is DeviceChoice {
-  return typeof value === 'string' ? value.trim() !== '' : Number.isSafeInteger(value) && (value as number) >= 0
+  return typeof value === 'string'
+    ? value.trim() !== ''
+    : Number.isSafeInteger(value) && (value as number) >= 0
 }
 
 /** @internal What a device may be. */

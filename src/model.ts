@@ -122,8 +122,8 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
     pathOf('path', path)
     ofType('overwrite', 'boolean', overwrite)
     ofType('model', 'string', name)
-    const { json } = await this.#over(x, options, (model, states, device, threads, on) =>
-      native.startEncodeFile(model, states, path, name, overwrite, device, threads, on),
+    const { json } = await this.#over(x, options, (model, states, place, on) =>
+      native.startEncodeFile(model, states, path, name, overwrite, place, on),
     )
     return JSON.parse(json) as { rows: number; dSae: number; out: string }
   }
@@ -149,10 +149,10 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
         `the codes have ${codes.dSae} bits a row, the model has ${this.dSae} features`,
       )
     }
-    const [on, count] = [deviceOf(device), threadsOf(threads)]
+    const place = { device: deviceOf(device), threads: threadsOf(threads) }
     const { codes: packed, owned } = nativeCodes(codes)
     try {
-      const { job } = await runJob(listen => native.startDecode(model, packed, on, count, listen), {
+      const { job } = await runJob(on => native.startDecode(model, packed, place, on), {
         signal,
         progress: onProgress,
       })
@@ -213,19 +213,18 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
     start: (
       model: Model,
       states: States,
-      device: string,
-      threads: number,
-      on: Parameters<typeof native.startEncode>[4],
+      place: Parameters<typeof native.startEncode>[2],
+      on: Parameters<typeof native.startEncode>[3],
     ) => Job,
   ): Promise<{ job: Job; json: string }> {
     this.#live()
     const { signal, device, threads, onProgress, dIn = this.dIn } = checked(options)
     signal?.throwIfAborted()
-    const [on, count] = [deviceOf(device), threadsOf(threads)]
+    const place = { device: deviceOf(device), threads: threadsOf(threads) }
     return withStates(x, { dIn, signal }, states => {
       // looked up again: it may have been disposed of while the input was coming in
       const model = this.#live()
-      return runJob(listen => start(model, states, on, count, listen), { signal, progress: onProgress })
+      return runJob(on => start(model, states, place, on), { signal, progress: onProgress })
     })
   }
 }

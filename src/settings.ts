@@ -1,4 +1,4 @@
-import { type DeviceChoice, DEVICES, deviceOf, isDevice } from './devices.js'
+import { DEVICES, type DeviceChoice, deviceOf, isDevice } from './devices.js'
 import { BaeError, describe } from './errors.js'
 import { threadsOf } from './job.js'
 
@@ -12,6 +12,7 @@ export type Kinds<T> = Record<keyof T, Kind>
 export function settingsJson<T extends { threads?: number | undefined; device?: DeviceChoice | undefined }>(
   settings: T,
   kinds: Kinds<T>,
+  usualDevice: 'auto' | 'cpu',
 ): string {
   for (const [name, value] of Object.entries(settings)) {
     if (value === undefined) continue
@@ -21,14 +22,17 @@ export function settingsJson<T extends { threads?: number | undefined; device?: 
     }
     const expected = kinds[name as keyof T]
     if (fits(value, expected)) continue
-    const what = Array.isArray(expected) ? `one of ${expected.join(', ')}` : expected === 'device' ? DEVICES : `a ${expected}`
+    const what = Array.isArray(expected)
+      ? `one of ${expected.join(', ')}`
+      : expected === 'device'
+        ? DEVICES
+        : `a ${expected}`
     const shown =
       typeof value === 'number' ? value : typeof value === 'string' ? JSON.stringify(value) : describe(value)
     throw new BaeError('INVALID_ARGUMENT', `${name} must be ${what}, not ${shown}`)
   }
   threadsOf(settings.threads)
-  const { device } = settings
-  return JSON.stringify(device === undefined ? settings : { ...settings, device: deviceOf(device) })
+  return JSON.stringify({ ...settings, device: deviceOf(settings.device ?? usualDevice) })
 }
 
 function fits(value: unknown, expected: Kind): boolean {

@@ -192,7 +192,7 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
     { dIn, onEvent, ...settings }: Omit<TrainOptions, 'signal'>,
   ): Promise<TrainOutcome> {
     const { signal } = this.#cancel
-    const json = settingsJson(settings, SETTINGS)
+    const json = settingsJson(settings, SETTINGS, 'auto')
     const say = (event: TrainEvent) => {
       this.#log.add(event)
       tell(onEvent, event)

@@ -316,5 +316,10 @@ describe('where the result cannot go', () => {
 test('a device that is not there', async () => {
   const dir = folder()
   writeRows(join(dir, 'x.safetensors'), good)
-  await fails(dir, ['train', 'x.safetensors', '--out', 'run', '--device', 'gpu'], 'DEVICE_UNAVAILABLE', /gpu/)
+  await fails(
+    dir,
+    ['train', 'x.safetensors', '--out', 'run', '--device', 'no such card'],
+    'DEVICE_UNAVAILABLE',
+    /no such card.*auto, cpu, gpu/,
+  )
 })

@@ -12,6 +12,15 @@ use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+/// Where a call computes.
+#[napi(object, object_to_js = false)]
+pub struct Place {
+    /// `auto`, `cpu`, `gpu`, or a device by index or name.
+    pub device: String,
+    /// Threads; 0 for one for each physical core.
+    pub threads: u32,
+}
+
 /// A model in memory with the settings that `cfg.json` holds.
 pub struct Loaded {
     cpu: Cpu,
@@ -29,17 +38,18 @@ impl Loaded {
         Self { cpu: Cpu::new(&parameters, 0), architecture: Architecture::binary(estimator), config }
     }
 
-    /// The model on a device that is asked for, or on so many threads.
-    fn on(&self, device: String, threads: u32) -> std::result::Result<Box<dyn Backend>, Failure> {
-        if threads as usize > MAX_THREADS {
+    /// The model where it is asked for.
+    fn on(&self, Place { device, threads }: Place) -> std::result::Result<Box<dyn Backend>, Failure> {
+        let threads = threads as usize;
+        if threads > MAX_THREADS {
             let message = format!("threads is {threads}: it must be at most {MAX_THREADS}");
             return Err(Failure { code: "INVALID_ARGUMENT", message });
         }
-        let engine = Engine::choose(&device.into(), threads as usize)?;
-        if engine.report().device == "cpu" {
-            return Ok(Box::new(self.cpu.with_threads(threads as usize)));
+        let engine = Engine::choose(&device.into(), threads)?;
+        if engine.is_gpu() {
+            return Ok(engine.applied(&self.cpu.parameters())?);
         }
-        Ok(engine.applied(&self.cpu.parameters())?)
+        Ok(Box::new(self.cpu.with_threads(threads)))
     }
 
     /// Opens hidden states that this model can take.
@@ -129,8 +139,7 @@ pub fn start_save(
 pub fn start_encode(
     model: &Model,
     states: States,
-    device: String,
-    threads: u32,
+    place: Place,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
@@ -140,7 +149,7 @@ pub fn start_encode(
             code: "OUT_OF_MEMORY",
             message: format!("the codes of {} rows do not fit in memory; encode to a file", data.rows()),
         })?;
-        encode_chunks(&*model.on(device, threads)?, &model.architecture, &data, None, |start, x, codes| {
+        encode_chunks(&*model.on(place)?, &model.architecture, &data, None, |start, x, codes| {
             all.append(&codes).expect("codes of one model");
             Ok(context.rows(start + x.nrows(), data.rows()))
         })?;
@@ -158,8 +167,7 @@ pub fn start_encode_file(
     out: String,
     model_name: String,
     overwrite: bool,
-    device: String,
-    threads: u32,
+    place: Place,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
@@ -167,7 +175,7 @@ pub fn start_encode_file(
         let data = model.open(states)?;
         let d_sae = model.cpu.d_sae();
         let mut file = CodesWriter::create(Path::new(&out), d_sae, data.rows(), &model_name, overwrite)?;
-        encode_chunks(&*model.on(device, threads)?, &model.architecture, &data, None, |start, x, codes| {
+        encode_chunks(&*model.on(place)?, &model.architecture, &data, None, |start, x, codes| {
             file.append(&codes)?;
             Ok(context.rows(start + x.nrows(), data.rows()))
         })?;
@@ -181,13 +189,12 @@ pub fn start_encode_file(
 pub fn start_decode(
     model: &Model,
     codes: &Codes,
-    device: String,
-    threads: u32,
+    place: Place,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     let (model, codes) = (model.get()?, codes.get()?);
     job::start(on_event, move |context| {
-        let (engine, d_in) = (model.on(device, threads)?, model.cpu.d_in());
+        let (engine, d_in) = (model.on(place)?, model.cpu.d_in());
         let mut values = vec![];
         values.try_reserve_exact(codes.rows().saturating_mul(d_in)).map_err(|_| Failure {
             code: "OUT_OF_MEMORY",
@@ -213,14 +220,13 @@ pub fn start_decode(
 pub fn start_evaluate(
     model: &Model,
     states: States,
-    device: String,
-    threads: u32,
+    place: Place,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
         let data = model.open(states)?;
-        let measured = evaluate(&*model.on(device, threads)?, &model.architecture, &data, None, |rows| {
+        let measured = evaluate(&*model.on(place)?, &model.architecture, &data, None, |rows| {
             context.rows(rows, data.rows())
         })?;
         Ok(End::Done(serde_json::to_value(measured).expect("plain numbers")))
@@ -232,15 +238,14 @@ pub fn start_evaluate(
 pub fn start_entropy(
     model: &Model,
     states: States,
-    device: String,
-    threads: u32,
+    place: Place,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
         let data = model.open(states)?;
         let mut statistics = bae_codes::Statistics::new(model.cpu.d_sae());
-        encode_chunks(&*model.on(device, threads)?, &model.architecture, &data, None, |start, x, codes| {
+        encode_chunks(&*model.on(place)?, &model.architecture, &data, None, |start, x, codes| {
             statistics.add(&codes).expect("codes of one model");
             Ok(context.rows(start + x.nrows(), data.rows()))
         })?;

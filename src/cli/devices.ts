@@ -27,6 +27,8 @@ function lines({ devices, automatic, reason }: DevicesReport): string[] {
         ['times of stages', device.timestamps ? 'yes' : 'no'],
       ]),
     ]),
-    automatic === null ? `auto takes the CPU: ${reason}` : `auto takes ${automatic}: ${devices[automatic]?.name}`,
+    automatic === null
+      ? `auto takes the CPU: ${reason}`
+      : `auto takes ${automatic}: ${devices[automatic]?.name}`,
   ]
 }

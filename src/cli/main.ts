@@ -61,7 +61,8 @@ function program(signal: AbortSignal): Command {
         given.progress.stop()
       }
     }
-  for (const command of [train, encode, entropy, evaluate, inspect, devices, bench]) withOutput(command(program, run))
+  for (const command of [train, encode, entropy, evaluate, inspect, devices, bench])
+    withOutput(command(program, run))
   return program
 }
 

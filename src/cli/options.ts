@@ -42,11 +42,19 @@ export const threads = () =>
   ).argParser(integer({ above: 0, atMost: 1024 }))
 
 export const device = (automatic: string) =>
-  new Option('--device <name>', `where to compute: auto, cpu, gpu, or a device by index or name (default: ${automatic})`)
+  new Option(
+    '--device <name>',
+    `where to compute: auto, cpu, gpu, or a device by index or name (default: ${automatic})`,
+  )
 
 export const overwrite = (what: string) => new Option('--overwrite', `replace ${what} that is there already`)
 
 /** `bae NAME MODEL DATA…` */
 export function measuring(program: Command, name: string): Command {
-  return program.command(name).argument('<model>', MODEL).argument('<data...>', DATA).addOption(device('cpu')).addOption(threads())
+  return program
+    .command(name)
+    .argument('<model>', MODEL)
+    .argument('<data...>', DATA)
+    .addOption(device('cpu'))
+    .addOption(threads())
 }

@@ -122,7 +122,10 @@ pub fn choose(wanted: &Wanted) -> Result<Choice, ModelError> {
             let all = adapters();
             match all.iter().find(|report| report.name.to_lowercase().contains(part.as_str())) {
                 Some(report) => open(report.index).map(Choice::Gpu),
-                None => Err(ModelError::Unavailable(format!("no device is called \"{part}\": {}", list(&all)))),
+                None => Err(ModelError::Unavailable(format!(
+                    "no device is called \"{part}\"; it may be auto, cpu, gpu, or one of these: {}",
+                    list(&all)
+                ))),
             }
         }
     }
@@ -147,15 +150,29 @@ pub fn open(index: usize) -> Result<Arc<Device>, ModelError> {
     if let Some(device) = open.get(&index).filter(|device| device.failure().is_none()) {
         return Ok(device.clone());
     }
-    let mut all = found();
-    if index >= all.len() {
-        let reports: Vec<_> = all.into_iter().map(|(_, report)| report).collect();
-        return Err(ModelError::Unavailable(format!("there is no device {index}: {}", list(&reports))));
-    }
-    let (adapter, report) = all.swap_remove(index);
+    let (adapter, report) = at(index)?;
     let device = Arc::new(Device::open(&adapter, report)?);
     open.insert(index, device.clone());
     Ok(device)
+}
+
+/// Opens a device of its own for the adapter of an index, whose shaders see at most so many bytes of a buffer: for tests of
+/// what larger devices do at larger shapes.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_limited(index: usize, max_binding_bytes: u64) -> Result<Arc<Device>, ModelError> {
+    let (adapter, report) = at(index)?;
+    Device::open(&adapter, AdapterReport { max_binding_bytes, ..report }).map(Arc::new)
+}
+
+fn at(index: usize) -> Result<(wgpu::Adapter, AdapterReport), ModelError> {
+    let mut all = found();
+    if index < all.len() {
+        return Ok(all.swap_remove(index));
+    }
+    let reports: Vec<_> = all.into_iter().map(|(_, report)| report).collect();
+    Err(ModelError::Unavailable(format!("there is no device {index}, only {}", list(&reports))))
 }
 
 const NONE: &str = "neither Vulkan, Metal nor Direct3D 12 offers a device on this system";
@@ -163,10 +180,10 @@ const INSTALL: &str = "install the graphics driver (on Linux with its Vulkan par
 
 fn list(all: &[AdapterReport]) -> String {
     if all.is_empty() {
-        return format!("{NONE}; {INSTALL}");
+        return format!("none, {NONE}; {INSTALL}");
     }
     let names: Vec<_> = all.iter().map(|report| format!("{} ({})", report.index, report.name)).collect();
-    format!("there are {}", names.join(", "))
+    names.join(", ")
 }
 
 fn found() -> Vec<(wgpu::Adapter, AdapterReport)> {
@@ -180,7 +197,8 @@ fn found() -> Vec<(wgpu::Adapter, AdapterReport)> {
         adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
     };
     let mut all: Vec<_> = all.into_iter().filter(usable).map(|adapter| (report(&adapter), adapter)).collect();
-    let rank = |kind| ["discrete", "integrated", "virtual", "other", "software"].iter().position(|k| *k == kind);
+    let rank =
+        |kind| ["discrete", "integrated", "virtual", "other", "software"].iter().position(|k| *k == kind);
     // a stable order: the same index names the same device each time
     all.sort_by_key(|(report, _)| rank(report.kind));
     let numbered = all.into_iter().enumerate();
@@ -207,7 +225,7 @@ fn report(adapter: &wgpu::Adapter) -> AdapterReport {
         name: info.name,
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
         max_buffer_bytes: limits.max_buffer_size,
-        max_binding_bytes: limits.max_storage_buffer_binding_size.into(),
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         timestamps: adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY),
     }

@@ -12,8 +12,11 @@ pub struct Device {
     pub(crate) queue: wgpu::Queue,
     report: AdapterReport,
     failure: Arc<Mutex<Option<ModelError>>>,
-    pipelines: Mutex<HashMap<(&'static str, Option<Tile>), Arc<Pipeline>>>,
+    pipelines: Mutex<Pipelines>,
 }
+
+/// By the name of the shader, and for products the tile.
+type Pipelines = HashMap<(&'static str, Option<Tile>), Arc<Pipeline>>;
 
 /// A shader that is ready to run.
 pub(crate) struct Pipeline {
@@ -31,11 +34,12 @@ impl Device {
     /// # Errors
     /// [`ModelError::Unavailable`] if the driver refuses.
     pub(crate) fn open(adapter: &wgpu::Adapter, report: AdapterReport) -> Result<Self, ModelError> {
+        let binding = report.max_binding_bytes;
         let wanted = wgpu::Features::TIMESTAMP_QUERY;
         let request = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("binary-autoencoder"),
             required_features: adapter.features() & wanted,
-            required_limits: adapter.limits(),
+            required_limits: wgpu::Limits { max_storage_buffer_binding_size: binding, ..adapter.limits() },
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
         });
@@ -120,7 +124,8 @@ impl Device {
             ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
             count: None,
         };
-        let storage = |access: &Access| wgpu::BufferBindingType::Storage { read_only: *access == Access::Read };
+        let storage =
+            |access: &Access| wgpu::BufferBindingType::Storage { read_only: *access == Access::Read };
         let entries: Vec<_> = std::iter::once(entry(0, wgpu::BufferBindingType::Uniform))
             .chain(shader.access.iter().enumerate().map(|(at, access)| entry(at + 1, storage(access))))
             .collect();
@@ -167,8 +172,7 @@ impl Device {
                 self.report.name
             )));
         }
-        let descriptor =
-            wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false };
+        let descriptor = wgpu::BufferDescriptor { label: Some(name), size, usage, mapped_at_creation: false };
         self.watched(|| self.device.create_buffer(&descriptor)).map_err(|error| match error {
             ModelError::DeviceMemory(_) => ModelError::DeviceMemory(format!(
                 "{} has no {size} bytes left for {name}; choose a smaller batch or model, or the CPU",
@@ -179,7 +183,12 @@ impl Device {
     }
 
     /// Copies buffers to memory: all that was submitted before is done then.
-    pub(crate) fn download(&self, buffer: &wgpu::Buffer, bytes: u64, out: &mut [u8]) -> Result<(), ModelError> {
+    pub(crate) fn download(
+        &self,
+        buffer: &wgpu::Buffer,
+        bytes: u64,
+        out: &mut [u8],
+    ) -> Result<(), ModelError> {
         // in pieces: what the driver maps is memory of its own
         const PIECE: u64 = 1 << 26;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
@@ -246,9 +255,9 @@ impl Device {
 
 fn of_wgpu(error: &wgpu::Error) -> ModelError {
     match error {
-        wgpu::Error::OutOfMemory { .. } => {
-            ModelError::DeviceMemory("the device has no memory left; choose a smaller batch or model, or the CPU".into())
-        }
+        wgpu::Error::OutOfMemory { .. } => ModelError::DeviceMemory(
+            "the device has no memory left; choose a smaller batch or model, or the CPU".into(),
+        ),
         other => ModelError::Device(one_line(&format!("{other:#}"))),
     }
 }

@@ -217,7 +217,16 @@ impl Gpu {
         let State { weights, scratch, poison, timer, .. } = state;
         let scratch = scratch.as_ref().expect("prepared");
         let mut recording = Recording::new(&self.device);
-        let pass = Pass { gpu: self, weights, scratch, poison, which, params, against: Against::of(batch), architecture };
+        let pass = Pass {
+            gpu: self,
+            weights,
+            scratch,
+            poison,
+            which,
+            params,
+            against: Against::of(batch),
+            architecture,
+        };
         pass.record(&mut recording, None)?;
         recording.copy(&scratch.results, &readback, 4 * results::COUNT as u64);
         recording.copy_to(poison, &readback, 4 * results::POISON as u64, 4);
@@ -286,8 +295,8 @@ impl Gpu {
         let float = |at: usize| f64::from(f32::from_bits(words[at]));
         let wide = |low: usize, high: usize| u64::from(words[high]) << 32 | u64::from(words[low]);
         let rows = step.rows as f64;
-        let mut stats = StepStats::default();
-        stats.mse = float(results::ERROR) / if step.labels { rows } else { rows * self.d_out as f64 };
+        let terms = if step.labels { rows } else { rows * self.d_out as f64 };
+        let mut stats = StepStats { mse: float(results::ERROR) / terms, ..StepStats::default() };
         if step.labels {
             stats.accuracy = Some(float(results::HITS) / rows);
         }
@@ -331,11 +340,14 @@ impl State {
     }
 
     /// Makes memory for batches of so many rows.
-    fn prepare(&mut self, device: &Device, rows: usize, architecture: &Architecture) -> Result<(), ModelError> {
+    fn prepare(
+        &mut self,
+        device: &Device,
+        rows: usize,
+        architecture: &Architecture,
+    ) -> Result<(), ModelError> {
         let real_valued = architecture.estimator().is_none();
-        let fits = |scratch: &Scratch| {
-            scratch.rows >= rows && (scratch.values.is_some() || !real_valued)
-        };
+        let fits = |scratch: &Scratch| scratch.rows >= rows && (scratch.values.is_some() || !real_valued);
         if !self.scratch.as_ref().is_some_and(fits) {
             // the old one first: both may not fit
             let rows = self.scratch.take().map_or(rows, |scratch| rows.max(scratch.rows));
@@ -464,7 +476,13 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn encode(&self, to: &mut Recording, x: &wgpu::Buffer, block: &Block, z: &wgpu::Buffer) -> Result<(), ModelError> {
+    fn encode(
+        &self,
+        to: &mut Recording,
+        x: &wgpu::Buffer,
+        block: &Block,
+        z: &wgpu::Buffer,
+    ) -> Result<(), ModelError> {
         let shape = [self.rows(), block.features];
         let tile = self.gpu.tile(shape[0], shape[1]);
         let buffers = [x, &block.w_enc.values, &block.b_enc.values, z];
@@ -723,7 +741,16 @@ impl Backend for Gpu {
         let scratch = state.scratch.as_ref().expect("prepared");
         let weights = &state.weights;
         let mut recording = Recording::new(device);
-        let pass = Pass { gpu: self, weights, scratch, poison: &poison, which: 0, params, against: Against::of(batch), architecture };
+        let pass = Pass {
+            gpu: self,
+            weights,
+            scratch,
+            poison: &poison,
+            which: 0,
+            params,
+            against: Against::of(batch),
+            architecture,
+        };
         pass.record(&mut recording, Some(&kept))?;
         recording.submit(&mut state.params, None)?;
 
@@ -876,7 +903,16 @@ impl Gpu {
         let params = self.params(architecture, &Objective::default(), batch);
         let weights = &state.weights;
         let mut recording = Recording::new(&self.device);
-        let pass = Pass { gpu: self, weights, scratch, poison: &poison, which: 0, params, against: Against::of(batch), architecture };
+        let pass = Pass {
+            gpu: self,
+            weights,
+            scratch,
+            poison: &poison,
+            which: 0,
+            params,
+            against: Against::of(batch),
+            architecture,
+        };
         pass.codes(&mut recording)?;
         recording.submit(&mut state.params, None)?;
         let entry = read_words(&self.device, &poison, 1)?[0];
@@ -894,7 +930,8 @@ impl Gpu {
         codes: &BitMatrix,
     ) -> Result<Array2<f32>, ModelError> {
         let rows = codes.rows();
-        let binary = Architecture { activation: Activation::Binary(bae_model::Estimator::Identity), ..*architecture };
+        let binary =
+            Architecture { activation: Activation::Binary(bae_model::Estimator::Identity), ..*architecture };
         state.prepare(&self.device, rows, &binary)?;
         let scratch = state.scratch.as_ref().expect("prepared");
         self.device.watched(|| {

@@ -11,7 +11,7 @@ mod peak;
 mod recording;
 mod shaders;
 
-pub use adapters::{AdapterReport, Choice, Wanted, adapters, automatic, choose, open};
+pub use adapters::{AdapterReport, Choice, Wanted, adapters, automatic, choose, open, open_limited};
 pub use device::Device;
 pub use engine::Gpu;
 pub use peak::Peak;

@@ -4,7 +4,7 @@
 use crate::device::Device;
 use crate::shaders::{DEPTH, NONE, Params, results};
 use bae_codes::entropy;
-use bae_model::{Moments, ModelError, Parameters};
+use bae_model::{ModelError, Moments, Parameters};
 use ndarray::{Array1, Array2, s};
 
 /// Values with their moments, which are made by the first step.
@@ -116,7 +116,11 @@ impl Weights {
 
     /// The moments after so many steps, copied from the device.
     pub fn moments(&self, device: &Device, steps: u64) -> Result<Moments, ModelError> {
-        Ok(Moments { first: self.read(device, Which::First)?, second: self.read(device, Which::Second)?, steps })
+        Ok(Moments {
+            first: self.read(device, Which::First)?,
+            second: self.read(device, Which::Second)?,
+            steps,
+        })
     }
 
     fn read(&self, device: &Device, which: Which) -> Result<Parameters, ModelError> {
@@ -198,7 +202,12 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    pub fn new(device: &Device, weights: &Weights, rows: usize, real_valued: bool) -> Result<Self, ModelError> {
+    pub fn new(
+        device: &Device,
+        weights: &Weights,
+        rows: usize,
+        real_valued: bool,
+    ) -> Result<Self, ModelError> {
         Self::sized(device, weights, rows, rows, real_valued)
     }
 

@@ -82,7 +82,12 @@ impl<'a> Recording<'a> {
     }
 
     /// Runs a shader that is no product.
-    pub fn run(&mut self, shader: &Shader, groups: [usize; 3], buffers: &[&wgpu::Buffer]) -> Result<(), ModelError> {
+    pub fn run(
+        &mut self,
+        shader: &Shader,
+        groups: [usize; 3],
+        buffers: &[&wgpu::Buffer],
+    ) -> Result<(), ModelError> {
         self.add(shader, None, groups, buffers)
     }
 

@@ -41,11 +41,16 @@ impl Engine {
     /// What it is.
     pub fn report(&self) -> EngineReport {
         EngineReport {
-            device: if self.device.is_some() { "gpu" } else { "cpu" },
+            device: if self.is_gpu() { "gpu" } else { "cpu" },
             adapter: self.device.as_ref().map(|device| device.report().name.clone()),
             reason: self.reason.clone(),
             threads: self.threads.thread_count(),
         }
+    }
+
+    /// Whether models are put on a device.
+    pub fn is_gpu(&self) -> bool {
+        self.device.is_some()
     }
 
     /// Refuses, with the reason, a precision that products do not have there.

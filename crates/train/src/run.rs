@@ -2,9 +2,7 @@ use crate::options::Start;
 use crate::{Engine, EngineReport, Evaluation, Event, Plan, TrainError, TrainOptions, Validation, evaluate};
 use bae_data::{Dataset, check_output, training_rows};
 use bae_kernels::Isa;
-use bae_model::{
-    Backend, Batch, ModelError, Normalisation, Objective, Parameters, StepStats, Target,
-};
+use bae_model::{Backend, Batch, ModelError, Normalisation, Objective, Parameters, StepStats, Target};
 use ndarray::Array2;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -370,7 +368,11 @@ impl<'a> Run<'a> {
             learning_rate,
             entropy_weight,
         });
-        if stats.loss.is_finite() { Ok(()) } else { Err(TrainError::Diverged { step, cause: cause_of(stats, rows) }) }
+        if stats.loss.is_finite() {
+            Ok(())
+        } else {
+            Err(TrainError::Diverged { step, cause: cause_of(stats, rows) })
+        }
     }
 
     /// The model as it would be saved now: it takes raw hidden states.

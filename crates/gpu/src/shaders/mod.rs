@@ -13,8 +13,24 @@ macro_rules! shaders {
     ($($module:ident),*) => { $(mod $module; #[allow(unused_imports)] pub use $module::*;)* };
 }
 shaders!(
-    encode, binarize, turn, entropy, live_codes, signs, signed_counts, decode, errors, cross_entropy, grad_z,
-    grad_encoder, grad_decoder, column_sums, bias, totals, values, peak
+    encode,
+    binarize,
+    turn,
+    entropy,
+    live_codes,
+    signs,
+    signed_counts,
+    decode,
+    errors,
+    cross_entropy,
+    grad_z,
+    grad_encoder,
+    grad_decoder,
+    column_sums,
+    bias,
+    totals,
+    values,
+    peak
 );
 
 /// How a shader uses a buffer.

@@ -54,6 +54,9 @@ pub struct Product {
 /// Steps of k that are in workgroup memory at once.
 pub const DEPTH: u32 = 16;
 
+/// Steps of k that are written out: every loop costs its counters, and wgpu's guard against endless ones.
+const UNROLLED: u32 = 4;
+
 impl Product {
     /// The WGSL text. It calls the shader's `shape`, `left`, `right` and `store` (or `store4`), and `finish` where there is one.
     pub fn source(self, tile: Tile, shader: &str) -> String {
@@ -73,7 +76,9 @@ impl Product {
             ("left", "at: u32, k: u32, rows: u32, depth: u32", "at + NUMBERu, k"),
             ("right", "at: u32, k: u32, rows: u32, depth: u32", "k, at + NUMBERu"),
         ] {
-            line(format!("fn {side}4({arguments}) -> {factor} {{\n  var value = {factor}();\n  if (k >= depth) {{ return value; }}"));
+            line(format!(
+                "fn {side}4({arguments}) -> {factor} {{\n  var value = {factor}();\n  if (k >= depth) {{ return value; }}"
+            ));
             for (number, place) in ["x", "y", "z", "w"].iter().enumerate() {
                 let call = call.replace("NUMBER", &number.to_string());
                 line(format!("  if (at + {number}u < rows) {{ value.{place} = {side}({call}); }}"));
@@ -81,7 +86,9 @@ impl Product {
             line("  return value;\n}".into());
         }
         if !shader.contains("fn store4") {
-            line(format!("fn store4(row: u32, column: u32, value: {sum}) {{\n  let size = shape();\n  if (row >= size.x) {{ return; }}"));
+            line(format!(
+                "fn store4(row: u32, column: u32, value: {sum}) {{\n  let size = shape();\n  if (row >= size.x) {{ return; }}"
+            ));
             for (number, place) in ["x", "y", "z", "w"].iter().enumerate() {
                 line(format!(
                     "  if (column + {number}u < size.y) {{ store(row, column + {number}u, value.{place}); }}"
@@ -96,13 +103,12 @@ impl Product {
                 line(format!("  var s{row}_{quarter} = {sum}();"));
             }
         }
-        line("  for (var k0 = 0u; k0 < size.z; k0 += DEPTH) {".into());
-        if self.kind == Kind::WeightedBits {
-            line("    if (skip(group, k0)) { continue; }\n    let shift = weight(k0);".into());
-        }
-        for (side, along_k, first, limit) in
-            [("left", self.left_along_k, "first_row", "size.x"), ("right", self.right_along_k, "first_column", "size.y")]
-        {
+        // what goes to workgroup memory: (variable, where to, where from)
+        let mut loads = vec![];
+        for (side, along_k, first, limit) in [
+            ("left", self.left_along_k, "first_row", "size.x"),
+            ("right", self.right_along_k, "first_column", "size.y"),
+        ] {
             for quarter in 0..quarters {
                 let slot = format!("(index + {}u)", quarter * 256);
                 let (k, at) = if along_k {
@@ -110,28 +116,49 @@ impl Product {
                 } else {
                     (format!("{slot} / {groups}u"), format!("{slot} % {groups}u"))
                 };
-                line(format!(
-                    "    {side}s[({k}) * {stride}u + ({at})] = {side}4({first} + 4u * ({at}), k0 + ({k}), {limit}, size.z);"
-                ));
+                let to = format!("{side}s[({k}) * {stride}u + ({at})]");
+                let from =
+                    |k0: &str| format!("{side}4({first} + 4u * ({at}), {k0} + ({k}), {limit}, size.z)");
+                loads.push((format!("{side}_{quarter}"), to, from("0u"), from("k0 + DEPTH"), from("k0")));
             }
         }
-        line("    workgroupBarrier();\n    for (var k = 0u; k < DEPTH; k++) {".into());
-        for quarter in 0..quarters {
-            line(format!("      let a{quarter} = lefts[k * {stride}u + {}u + at.y];", quarter * 16));
-            line(format!("      let b{quarter} = rights[k * {stride}u + {}u + at.x];", quarter * 16));
+        // the next part of the factors is on its way while the last one is worked on; not where parts are left out
+        let ahead = self.kind != Kind::WeightedBits;
+        for (variable, _, first, ..) in loads.iter().filter(|_| ahead) {
+            line(format!("  var {variable} = {first};"));
         }
-        for row in 0..rows {
+        line("  for (var k0 = 0u; k0 < size.z; k0 += DEPTH) {".into());
+        if self.kind == Kind::WeightedBits {
+            line("    if (skip(group, k0)) { continue; }\n    let shift = weight(k0);".into());
+        }
+        for (variable, to, _, _, here) in &loads {
+            line(format!("    {to} = {};", if ahead { variable } else { here }));
+        }
+        line("    workgroupBarrier();".into());
+        for (variable, _, _, next, _) in loads.iter().filter(|_| ahead) {
+            line(format!("    {variable} = {next};"));
+        }
+        line(format!("    for (var k1 = 0u; k1 < DEPTH; k1 += {UNROLLED}u) {{"));
+        for step in 0..UNROLLED {
+            line(format!("      {{\n      let k = k1 + {step}u;"));
             for quarter in 0..quarters {
-                let (a, name) = (["x", "y", "z", "w"][row as usize % 4], format!("s{row}_{quarter}"));
-                let left = format!("a{}.{a}", row / 4);
-                line(match self.kind {
-                    Kind::Values => format!("      {name} = fma(vec4f({left}), b{quarter}, {name});"),
-                    Kind::Bits => format!("      {name} += countOneBits(vec4u({left}) & b{quarter});"),
-                    Kind::WeightedBits => {
-                        format!("      {name} += countOneBits(vec4u({left}) & b{quarter}) << shift;")
-                    }
-                });
+                line(format!("      let a{quarter} = lefts[k * {stride}u + {}u + at.y];", quarter * 16));
+                line(format!("      let b{quarter} = rights[k * {stride}u + {}u + at.x];", quarter * 16));
             }
+            for row in 0..rows {
+                for quarter in 0..quarters {
+                    let (a, name) = (["x", "y", "z", "w"][row as usize % 4], format!("s{row}_{quarter}"));
+                    let left = format!("a{}.{a}", row / 4);
+                    line(match self.kind {
+                        Kind::Values => format!("      {name} = fma(vec4f({left}), b{quarter}, {name});"),
+                        Kind::Bits => format!("      {name} += countOneBits(vec4u({left}) & b{quarter});"),
+                        Kind::WeightedBits => {
+                            format!("      {name} += countOneBits(vec4u({left}) & b{quarter}) << shift;")
+                        }
+                    });
+                }
+            }
+            line("      }".into());
         }
         line("    }\n    workgroupBarrier();\n  }".into());
         for row in 0..rows {

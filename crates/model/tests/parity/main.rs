@@ -12,10 +12,7 @@ use fixture::every;
 
 /// The engines that must all pass, with these parameters.
 fn engines(parameters: &Parameters) -> Vec<(&'static str, Box<dyn Backend>)> {
-    vec![
-        ("reference", Box::new(Reference::new(parameters))),
-        ("cpu", Box::new(Cpu::new(parameters, 2))),
-    ]
+    vec![("reference", Box::new(Reference::new(parameters))), ("cpu", Box::new(Cpu::new(parameters, 2)))]
 }
 
 #[test]

@@ -208,7 +208,11 @@ pub fn run(case: &Case) {
                 let values = [stats.loss, stats.mse, gated, stats.covariance, stats.l1];
                 losses.iter_mut().zip(values).for_each(|(all, value)| all.push(value));
                 if losses[0].len() == 1 {
-                    case.expect_parameters(who, "step1.", &backend.parameters().expect("a copy").map(f64::from));
+                    case.expect_parameters(
+                        who,
+                        "step1.",
+                        &backend.parameters().expect("a copy").map(f64::from),
+                    );
                 }
             }
             let v = validate(case, &mut *backend, &validations);
