@@ -1,6 +1,6 @@
 //! Gradients of biases, and their step.
 
-use super::{Access, Shader, ADAM, FEATURES, OUTPUTS};
+use super::{ADAM, Access, FEATURES, OUTPUTS, Shader};
 
 /// b_enc of a block.
 pub const BIAS_OF_FEATURES: Shader = Shader {

@@ -1,6 +1,6 @@
 //! The decoder's gradient, and its step.
 
-use super::{Access, Kind, Product, Shader, ADAM};
+use super::{ADAM, Access, Kind, Product, Shader};
 
 /// Reads codes by feature, errors and poison; writes W_dec and its moments.
 pub const GRAD_DECODER: Shader = Shader {

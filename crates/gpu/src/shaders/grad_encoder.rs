@@ -1,6 +1,6 @@
 //! The encoder's gradient, and its step.
 
-use super::{Access, Kind, Product, Shader, ADAM};
+use super::{ADAM, Access, Kind, Product, Shader};
 
 /// Reads x, grad_z and poison; writes W_enc and its moments.
 pub const GRAD_ENCODER: Shader = Shader {

@@ -6,6 +6,14 @@ use super::{Access, Kind, Product, Shader};
 pub const GRAD_Z: Shader = Shader {
     name: "grad_z",
     parts: &[include_str!("grad_z.wgsl")],
-    access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::Write, Access::Write],
+    access: &[
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Write,
+        Access::Write,
+    ],
     product: Some(Product { kind: Kind::Values, left_along_k: true, right_along_k: true }),
 };

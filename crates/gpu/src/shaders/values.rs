@@ -1,6 +1,6 @@
 //! Codes that are real values.
 
-use super::{Access, Kind, Product, Shader, ADAM, TANH};
+use super::{ADAM, Access, Kind, Product, Shader, TANH};
 
 /// Reads z; writes the k-th largest of each row.
 pub const LARGEST: Shader = Shader {
