@@ -24,9 +24,9 @@ pub fn device() -> Option<Arc<Device>> {
 }
 
 /// Tiles that the device has workgroup memory for, with what signs.wgsl keeps besides its factors.
-pub fn tiles(device: &Device) -> Vec<Tile> {
-    let fits = |tile: &Tile| device.report().workgroup_bytes >= tile.bytes() + 5120;
-    [Tile::Small, Tile::Large].into_iter().filter(fits).collect()
+pub fn tiles(device: &Device) -> impl Iterator<Item = Tile> {
+    let bytes = device.report().workgroup_bytes;
+    [Tile::Small, Tile::Large].into_iter().filter(move |tile| bytes >= tile.bytes() + 5120)
 }
 
 /// What a shader's binding holds before and, if it is written, after.

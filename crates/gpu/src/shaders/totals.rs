@@ -45,3 +45,41 @@ pub const SIZES_TOTAL: Shader = Shader {
     access: &[Access::Read, Access::Write],
     product: None,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::{CROSS_ENTROPY_TOTAL, HITS_TOTAL, SIZES_TOTAL, SQUARES_TOTAL};
+    use crate::shaders::results;
+    use crate::shaders::testing::{device, near, random, read, run, shapes, uniform, write};
+
+    fn totals(partials: &[f32]) -> f64 {
+        partials.iter().map(|&partial| f64::from(partial)).sum()
+    }
+
+    #[test]
+    fn equals_its_twin() {
+        let Some(device) = device() else { return };
+        let mut rng = random();
+        for shape in shapes() {
+            let rows = shape.rows;
+            let squares = shape.d_out.div_ceil(32) * rows.div_ceil(64);
+            let sizes = shape.features.div_ceil(64) * rows;
+            for (shader, place, range) in [
+                (&SQUARES_TOTAL, results::ERROR, 0..squares),
+                (&CROSS_ENTROPY_TOTAL, results::ERROR, 0..rows),
+                (&HITS_TOTAL, results::HITS, rows..2 * rows),
+                (&SIZES_TOTAL, results::SIZES, 0..sizes),
+            ] {
+                // what lies behind the range is not to count
+                let partials = uniform(&mut rng, range.end + 300);
+                let want = totals(&partials[range.clone()]);
+                let mut words = [9u32; results::COUNT];
+                run(&device, shader, [1, 1, 1], shape.params(), [read(&partials), write(&mut words)]);
+                let got = f32::from_bits(std::mem::replace(&mut words[place], 9));
+                let what = format!("{} {shape:?}", shader.name);
+                near(&what, &[got], &[want], range.len(), 1.0);
+                assert_eq!(words, [9; results::COUNT], "{what}");
+            }
+        }
+    }
+}
