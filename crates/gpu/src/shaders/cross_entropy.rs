@@ -48,10 +48,13 @@ mod tests {
     fn equals_its_twin() {
         let Some(device) = device() else { return };
         let mut rng = random();
-        for (shape, activation) in shapes().into_iter().flat_map(|shape| OUTPUTS.map(|output| (shape, output))) {
+        for (shape, activation) in
+            shapes().into_iter().flat_map(|shape| OUTPUTS.map(|output| (shape, output)))
+        {
             let Shape { rows, d_out, .. } = shape;
             // halves: many are the largest of their row, of which the first counts
-            let mut y: Vec<f32> = scaled(&mut rng, rows * d_out, 6.0).iter().map(|y| (y * 2.0).round() / 2.0).collect();
+            let mut y: Vec<f32> =
+                scaled(&mut rng, rows * d_out, 6.0).iter().map(|y| (y * 2.0).round() / 2.0).collect();
             y.iter_mut().skip(3 * d_out).for_each(|y| *y *= 0.97);
             let mut labels: Vec<u32> = (0..rows).map(|_| rng.random_range(0..d_out as u32)).collect();
             for (row, label) in labels.iter_mut().enumerate().step_by(2) {

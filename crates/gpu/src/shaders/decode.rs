@@ -14,7 +14,8 @@ pub const DECODE: Shader = Shader {
 pub(super) mod tests {
     use super::DECODE;
     use crate::shaders::testing::{
-        OUTPUTS, Shape, code, device, near, product, random, random_codes, read, shapes, tiles, uniform, write,
+        OUTPUTS, Shape, code, device, near, product, random, random_codes, read, shapes, tiles, uniform,
+        write,
     };
     use bae_model::OutputActivation;
 
@@ -78,7 +79,13 @@ pub(super) mod tests {
                             let params = block.params().output(activation);
                             let values = [read(&codes), read(&w_dec), read(&b_dec), write(&mut y)];
                             product(&device, &DECODE, tile, [rows, d_out], params, values);
-                            near(&format!("{block:?} {activation:?} {tile:?}"), &y, &want, block.features, 1.0);
+                            near(
+                                &format!("{block:?} {activation:?} {tile:?}"),
+                                &y,
+                                &want,
+                                block.features,
+                                1.0,
+                            );
                         }
                     }
                 }

@@ -62,7 +62,9 @@ pub(super) mod tests {
     fn equals_its_twin() {
         let Some(device) = device() else { return };
         let mut rng = random();
-        for (shape, activation) in shapes().into_iter().flat_map(|shape| OUTPUTS.map(|output| (shape, output))) {
+        for (shape, activation) in
+            shapes().into_iter().flat_map(|shape| OUTPUTS.map(|output| (shape, output)))
+        {
             let Shape { rows, d_out, .. } = shape;
             let (y, states) = (uniform(&mut rng, rows * d_out), uniform(&mut rng, rows * d_out));
             let want = errors(shape, activation, &y, &states);

@@ -13,7 +13,9 @@ pub const GRAD_ENCODER: Shader = Shader {
 #[cfg(test)]
 mod tests {
     use super::GRAD_ENCODER;
-    use crate::shaders::testing::{Shape, blocks, device, product, random, read, tiles, uniform, updates, write};
+    use crate::shaders::testing::{
+        Shape, blocks, device, product, random, read, tiles, uniform, updates, write,
+    };
 
     /// The gradient; its way through Adam is [`crate::shaders::testing::adam`].
     fn grad_encoder(shape: Shape, x: &[f32], grad_z: &[f32]) -> Vec<f64> {

@@ -67,9 +67,11 @@ mod tests {
                 let at = row * features + column;
                 let mut g = f64::from(given.pull[first + column]);
                 for k in 0..d_out {
-                    g += f64::from(given.errors[row * d_out + k]) * f64::from(given.w_dec[column * d_out + k]);
+                    g +=
+                        f64::from(given.errors[row * d_out + k]) * f64::from(given.w_dec[column * d_out + k]);
                 }
-                let pulls = rows as i64 * i64::from(given.signed_counts[at]) - i64::from(given.sums[first + column]);
+                let pulls =
+                    rows as i64 * i64::from(given.signed_counts[at]) - i64::from(given.sums[first + column]);
                 g += f64::from(params.covariance_scale) * pulls as f64;
                 grad_h.push(g);
                 grad_z.push(estimate(estimator, g, f64::from(given.z[at])));

@@ -53,7 +53,9 @@ mod tests {
             let (_, live, _) = entropy(shape, &shape.params(), &ones, &tables(shape.rows));
             let [live_codes, live_ones] = live_codes(shape, &codes, &live);
             let blocks = shape.splits().concat();
-            for (block, tile) in blocks.iter().flat_map(|block| tiles(&device).map(move |tile| (*block, tile))) {
+            for (block, tile) in
+                blocks.iter().flat_map(|block| tiles(&device).map(move |tile| (*block, tile)))
+            {
                 let signs = signs(block, tile, &turned, &ones, &mut vec![0; ones.len()]);
                 let want = signed_counts(block, &live_codes, &live, &signs.planes);
                 let mut got = vec![i32::MAX; want.len()];

@@ -101,7 +101,8 @@ pub(super) mod tests {
             let codes = random_codes(&mut rng, shape);
             let [turned, ones] = turn(shape, &codes);
             let splits = shape.splits();
-            for (split, tile) in splits.iter().flat_map(|split| tiles(&device).map(move |tile| (split, tile))) {
+            for (split, tile) in splits.iter().flat_map(|split| tiles(&device).map(move |tile| (split, tile)))
+            {
                 let (mut sums, mut want_sums) = (vec![0i32; ones.len()], vec![0; ones.len()]);
                 for &block in split {
                     let want = signs(block, tile, &turned, &ones, &mut want_sums);
@@ -127,7 +128,8 @@ pub(super) mod tests {
     }
 
     fn absolute_total(partial: &[u32], results: &mut [u32]) {
-        let mut total = u64::from(results[results::ABSOLUTE_HIGH]) << 32 | u64::from(results[results::ABSOLUTE_LOW]);
+        let mut total =
+            u64::from(results[results::ABSOLUTE_HIGH]) << 32 | u64::from(results[results::ABSOLUTE_LOW]);
         for halves in partial.chunks(2) {
             total += u64::from(halves[0]) + (u64::from(halves[1]) << 16);
         }

@@ -47,7 +47,8 @@ mod tests {
     use super::super::decode::tests::output;
     use super::{ACTIVATE, DECODE_VALUES, GRAD_DECODER_VALUES, GRAD_Z_VALUES, LARGEST};
     use crate::shaders::testing::{
-        OUTPUTS, Shape, device, near, product, random, read, run, scaled, shapes, tiles, uniform, updates, write,
+        OUTPUTS, Shape, device, near, product, random, read, run, scaled, shapes, tiles, uniform, updates,
+        write,
     };
     use crate::shaders::{NONE, Params};
     use bae_model::Activation;
@@ -149,15 +150,16 @@ mod tests {
                 let (want, want_sizes, want_poison) = activate(shape, activation, &z, &least);
                 let (mut h, mut sizes) = (vec![f32::NAN; want.len()], vec![f32::NAN; want_sizes.len()]);
                 let mut poison = [NONE];
-                let values =
-                    [read(&z), read(&least), write(&mut h), write(&mut sizes), write(&mut poison)];
+                let values = [read(&z), read(&least), write(&mut h), write(&mut sizes), write(&mut poison)];
                 let groups = [features.div_ceil(64), rows, 1];
                 run(&device, &ACTIVATE, groups, shape.params().activation(activation), values);
                 let what = format!("{shape:?} {activation:?}");
                 assert_eq!(poison[0], want_poison, "{what}");
                 // a batch with an entry that is not a number is given up
                 if !nan {
-                    near(&what, &h, &want, 1, 0.0);
+                    // tanh.wgsl subtracts two numbers near 1: what it loses is of their size
+                    let term = if activation == Activation::Tanh { 0.1 } else { 0.0 };
+                    near(&what, &h, &want, 1, term);
                     near(&what, &sizes, &want_sizes, features.min(64), 1.0);
                 }
             }
@@ -193,7 +195,14 @@ mod tests {
                 let want = output(shape, activation, &sums, &b_dec, &[]);
                 let mut y = vec![f32::NAN; want.len()];
                 let values = [read(&h), read(&w_dec), read(&b_dec), write(&mut y)];
-                product(&device, &DECODE_VALUES, tile, [rows, d_out], shape.params().output(activation), values);
+                product(
+                    &device,
+                    &DECODE_VALUES,
+                    tile,
+                    [rows, d_out],
+                    shape.params().output(activation),
+                    values,
+                );
                 near(&format!("{shape:?} {activation:?} {tile:?}"), &y, &want, features, 1.0);
             }
         }
@@ -253,7 +262,8 @@ mod tests {
             };
             for (l1_weight, keep) in [(0.0, 0), (0.25, 1)] {
                 let [want_grad_h, want] = grad_z_values(shape, activation, l1_weight, &given);
-                let params = Params { l1_weight: l1_weight as f32, keep, ..shape.params() }.activation(activation);
+                let params =
+                    Params { l1_weight: l1_weight as f32, keep, ..shape.params() }.activation(activation);
                 for tile in tiles(&device) {
                     let mut z = given.z.clone();
                     let mut grad_h = vec![7.0f32; if keep == 1 { z.len() } else { 1 }];
