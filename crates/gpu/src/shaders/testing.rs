@@ -147,7 +147,8 @@ impl Shape {
     }
 }
 
-/// Each of 1, 31, 32, 33 and 1000 rows; the same widths for each side of a model, one of them long at a time.
+/// Each of 1, 31, 32, 33 and 1000 rows; the same widths for each side of a model, one of them long at a time; and one where
+/// workgroups and tiles are full.
 pub fn shapes() -> Vec<Shape> {
     [
         [1, 1000, 33, 32],
@@ -156,6 +157,7 @@ pub fn shapes() -> Vec<Shape> {
         [33, 31, 1, 65],
         [65, 32, 31, 1],
         [1000, 7, 161, 31],
+        [64, 64, 128, 64],
     ]
     .map(|[rows, d_in, d_sae, d_out]| Shape { rows, d_in, d_sae, d_out, first: 0, features: d_sae })
     .to_vec()
@@ -184,8 +186,8 @@ pub fn scaled(rng: &mut ChaCha8Rng, count: usize, size: f32) -> Vec<f32> {
     uniform(rng, count).into_iter().map(|value| value * size).collect()
 }
 
-/// Codes as [panel][row]. Of seven features one is never on and one always; two are independent of each other where the
-/// rows are a multiple of four, so that their covariance is exactly 0.
+/// Codes as [panel][row]. Of seven features one is never on and one always. In some tiles, two are independent of each other
+/// where the rows are a multiple of four: their covariance is exactly 0, as it is in the other tiles by chance alone.
 pub fn random_codes(rng: &mut ChaCha8Rng, shape: Shape) -> Vec<u32> {
     let mut codes = vec![0; shape.panels() * shape.rows];
     for feature in 0..shape.d_sae {
@@ -194,8 +196,8 @@ pub fn random_codes(rng: &mut ChaCha8Rng, shape: Shape) -> Vec<u32> {
             let on = match feature % 7 {
                 0 => false,
                 1 => true,
-                2 => row % 2 == 0,
-                3 => row / 2 % 2 == 0,
+                2 if feature / 64 % 3 == 1 => row % 2 == 0,
+                3 if feature / 64 % 3 == 1 => row / 2 % 2 == 0,
                 _ => rng.random::<f32>() < share,
             };
             codes[feature / 32 * shape.rows + row] |= u32::from(on) << (feature % 32);

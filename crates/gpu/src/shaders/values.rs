@@ -99,11 +99,11 @@ mod tests {
         }
     }
 
-    /// The k-th largest of each row where an activation asks for them.
+    /// The k-th largest of each row where an activation asks for them; else what would let all pass.
     fn least(shape: Shape, activation: Activation, z: &[f32]) -> Vec<f32> {
         match activation {
             Activation::TopK(k) if k > 0 => largest(shape, k, z),
-            _ => vec![f32::NAN; shape.rows],
+            _ => vec![f32::NEG_INFINITY; shape.rows],
         }
     }
 
