@@ -72,6 +72,9 @@ pub fn product<const N: usize>(
     });
 }
 
+/// What lies behind the values in each buffer, as an earlier and larger batch leaves it: not to be used, nor written.
+const BEHIND: [u32; 4096] = [1e30f32.to_bits(); 4096];
+
 fn alone<const N: usize>(
     device: &Device,
     shader: &Shader,
@@ -84,8 +87,9 @@ fn alone<const N: usize>(
             Values::Read(bytes) => (bytes, Access::Read),
             Values::Write(bytes) => (bytes, Access::Write),
         };
-        let buffer = floats(device, shader.name, bytes.len() / 4).expect("memory");
-        device.watched(|| device.queue.write_buffer(&buffer, 0, bytes)).expect("a copy");
+        let all = [bytes, bytemuck::cast_slice(&BEHIND)].concat();
+        let buffer = floats(device, shader.name, all.len() / 4).expect("memory");
+        device.watched(|| device.queue.write_buffer(&buffer, 0, &all)).expect("a copy");
         (buffer, access)
     };
     let (buffers, access): (Vec<_>, Vec<_>) = values.iter().map(upload).unzip();
@@ -96,7 +100,12 @@ fn alone<const N: usize>(
     recording.submit(&mut None, None).expect("a device that works");
     for (values, buffer) in values.into_iter().zip(&buffers) {
         if let Values::Write(bytes) = values {
-            device.download(buffer, bytes.len() as u64, bytes).expect("a device that works");
+            let mut all = vec![0u32; bytes.len() / 4 + BEHIND.len()];
+            let length = size_of_val(all.as_slice()) as u64;
+            device.download(buffer, length, bytemuck::cast_slice_mut(&mut all)).expect("a device that works");
+            let (values, behind) = all.split_at(bytes.len() / 4);
+            bytes.copy_from_slice(bytemuck::cast_slice(values));
+            assert!(behind == BEHIND, "{} writes behind its values", shader.name);
         }
     }
 }
@@ -168,6 +177,7 @@ pub fn blocks() -> Vec<Shape> {
     shapes().into_iter().flat_map(Shape::splits).flatten().collect()
 }
 
+/// All activations of the output.
 pub const OUTPUTS: [OutputActivation; 4] =
     [OutputActivation::None, OutputActivation::Relu, OutputActivation::Sigmoid, OutputActivation::Tanh];
 
