@@ -4,6 +4,8 @@
 //! the text that [`Product`] writes.
 
 mod product;
+#[cfg(test)]
+mod testing;
 
 use bae_model::{Activation, Adam, Estimator, OutputActivation};
 use bytemuck::{Pod, Zeroable};
