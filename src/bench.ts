@@ -31,7 +31,7 @@ export interface BenchSettings {
   /** Width of the `sigmoid` and `rectangle` estimators; pre-activations have variance 1. */
   gradientWidth?: number | undefined
   /** Precision of the products. Default `f32`. */
-  precision?: 'f32' | 'bf16' | undefined
+  precision?: 'f32' | 'bf16' | 'f16' | undefined
   /** Weight of the marginal entropy. */
   entropyWeight?: number | undefined
   /** Weight of the absolute covariance. */
@@ -160,7 +160,7 @@ const SETTINGS: Kinds<BenchSettings> = {
   seed: 'whole number',
   estimator: ['identity', 'sigmoid', 'rectangle', 'reference-sigmoid', 'squarewave'],
   gradientWidth: 'finite number',
-  precision: ['f32', 'bf16'],
+  precision: ['f32', 'bf16', 'f16'],
   entropyWeight: 'finite number',
   covarianceWeight: 'finite number',
   learningRate: 'finite number',

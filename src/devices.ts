@@ -27,6 +27,8 @@ export interface DeviceInfo {
   maxBindingBytes: number
   /** Bytes of memory that the invocations of a workgroup share. */
   workgroupBytes: number
+  /** Whether it computes with half floats: `precision` `f16`. */
+  halfFloats: boolean
   /** Whether the time of a step can be taken by stages. */
   timestamps: boolean
 }

@@ -53,8 +53,9 @@ export interface TrainSettings {
   device?: DeviceChoice | undefined
   /** CPU threads, at most 1024; by default one for each physical core. The result does not depend on it. */
   threads?: number | undefined
-  /** Precision of the products in a step. `bf16` rounds their factors to bfloat16; everything else stays f32. Default `f32`. */
-  precision?: 'f32' | 'bf16' | undefined
+  /** Precision of the products in a step. `bf16` (on the CPU) rounds their factors to bfloat16, `f16` (on
+   * a GPU) to half floats; everything else stays f32. Default `f32`. */
+  precision?: 'f32' | 'bf16' | 'f16' | undefined
   /** Folder to save the model to; a cancelled run leaves its best model so far there. */
   out?: string | undefined
   /** Replace a model that `out` already holds. Default false. */
@@ -241,7 +242,7 @@ const SETTINGS: Kinds<TrainSettings> = {
   seed: 'whole number',
   device: 'device',
   threads: 'whole number',
-  precision: ['f32', 'bf16'],
+  precision: ['f32', 'bf16', 'f16'],
   out: 'string',
   overwrite: 'boolean',
 }

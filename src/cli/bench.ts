@@ -27,7 +27,7 @@ const SETTINGS = [
   new Option('--gradient-width <w>', 'width of the sigmoid and rectangle estimators').argParser(
     number({ above: 0 }),
   ),
-  new Option('--precision <p>', 'precision of the products (default: f32)').choices(['f32', 'bf16']),
+  new Option('--precision <p>', 'precision of the products (default: f32)').choices(['f32', 'bf16', 'f16']),
   new Option('--encode-rows <n>', 'rows to encode after the steps').argParser(integer({ atLeast: 0 })),
   new Option('--seed <n>', 'whole number that decides hidden states and model').argParser(
     integer({ atLeast: 0 }),

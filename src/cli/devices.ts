@@ -24,6 +24,7 @@ function lines({ devices, automatic, reason }: DevicesReport): string[] {
         ['driver', device.driver],
         ['largest buffer', `${bytes(device.maxBufferBytes)}, ${bytes(device.maxBindingBytes)} seen at once`],
         ['shared memory', `${bytes(device.workgroupBytes)} a workgroup`],
+        ['half floats', device.halfFloats ? 'yes' : 'no'],
         ['times of stages', device.timestamps ? 'yes' : 'no'],
       ]),
     ]),

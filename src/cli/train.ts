@@ -79,8 +79,8 @@ const SETTINGS = [
   device('auto'),
   new Option(
     '--precision <p>',
-    'precision of the products in a step; bf16 is faster where the CPU has it (default: f32)',
-  ).choices(['f32', 'bf16']),
+    'precision of the products in a step; bf16 is faster where the CPU has it, f16 is for GPUs (default: f32)',
+  ).choices(['f32', 'bf16', 'f16']),
   threads(),
 ]
 

@@ -27,6 +27,8 @@ pub struct AdapterReport {
     pub max_binding_bytes: u64,
     /// Bytes of memory that the invocations of a workgroup share.
     pub workgroup_bytes: u32,
+    /// Whether it computes with half floats: `precision` `f16`.
+    pub half_floats: bool,
     /// Whether the time of a step can be taken by stages.
     pub timestamps: bool,
 }
@@ -227,6 +229,7 @@ fn report(adapter: &wgpu::Adapter) -> AdapterReport {
         max_buffer_bytes: limits.max_buffer_size,
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        half_floats: adapter.features().contains(wgpu::Features::SHADER_F16),
         timestamps: adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY),
     }
 }

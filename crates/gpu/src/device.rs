@@ -1,7 +1,7 @@
 //! One opened device: its queue, its pipelines, and whether it is still there.
 
 use crate::adapters::AdapterReport;
-use crate::shaders::{Access, Shader, Tile};
+use crate::shaders::{Access, Form, Shader};
 use bae_model::ModelError;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,8 +15,8 @@ pub struct Device {
     pipelines: Mutex<Pipelines>,
 }
 
-/// By the name of the shader, and for products the tile.
-type Pipelines = HashMap<(&'static str, Option<Tile>), Arc<Pipeline>>;
+/// By the name of the shader, and for products their form.
+type Pipelines = HashMap<(&'static str, Option<Form>), Arc<Pipeline>>;
 
 /// A shader that is ready to run.
 pub(crate) struct Pipeline {
@@ -35,7 +35,7 @@ impl Device {
     /// [`ModelError::Unavailable`] if the driver refuses.
     pub(crate) fn open(adapter: &wgpu::Adapter, report: AdapterReport) -> Result<Self, ModelError> {
         let binding = report.max_binding_bytes;
-        let wanted = wgpu::Features::TIMESTAMP_QUERY;
+        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16;
         let request = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("binary-autoencoder"),
             required_features: adapter.features() & wanted,
@@ -104,19 +104,19 @@ impl Device {
     }
 
     /// The pipeline of a shader, built at its first use.
-    pub(crate) fn pipeline(&self, shader: &Shader, tile: Option<Tile>) -> Result<Arc<Pipeline>, ModelError> {
-        let key = (shader.name, tile);
+    pub(crate) fn pipeline(&self, shader: &Shader, form: Option<Form>) -> Result<Arc<Pipeline>, ModelError> {
+        let key = (shader.name, form);
         if let Some(pipeline) = locked(&self.pipelines).get(&key) {
             return Ok(pipeline.clone());
         }
-        let pipeline = Arc::new(self.watched(|| self.build(shader, tile))?);
+        let pipeline = Arc::new(self.watched(|| self.build(shader, form))?);
         locked(&self.pipelines).insert(key, pipeline.clone());
         Ok(pipeline)
     }
 
-    fn build(&self, shader: &Shader, tile: Option<Tile>) -> Pipeline {
+    fn build(&self, shader: &Shader, form: Option<Form>) -> Pipeline {
         let label = Some(shader.name);
-        let source = wgpu::ShaderSource::Wgsl(shader.source(tile).into());
+        let source = wgpu::ShaderSource::Wgsl(shader.source(form).into());
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
         let entry = |binding: usize, ty| wgpu::BindGroupLayoutEntry {
             binding: binding as u32,

@@ -23,7 +23,7 @@ pub struct Gpu {
     d_in: usize,
     d_sae: usize,
     d_out: usize,
-    tile: Option<Tile>,
+    half: bool,
 }
 
 struct State {
@@ -99,7 +99,7 @@ impl Gpu {
             timer: None,
             stages: Stages::default(),
         };
-        Ok(Self { device: device.clone(), state: Mutex::new(state), d_in, d_sae, d_out, tile: None })
+        Ok(Self { device: device.clone(), state: Mutex::new(state), d_in, d_sae, d_out, half: false })
     }
 
     /// Refuses, with the reason, what this device cannot do.
@@ -107,18 +107,26 @@ impl Gpu {
     /// # Errors
     /// [`ModelError::Unavailable`].
     pub fn check(device: &Device, precision: Precision) -> Result<(), ModelError> {
+        let name = &device.report().name;
         match precision {
             Precision::F32 => Ok(()),
+            Precision::F16 if device.report().half_floats => Ok(()),
+            Precision::F16 => {
+                Err(ModelError::Unavailable(format!("precision f16: {name} has no half floats; use f32")))
+            }
             Precision::Bf16 => Err(ModelError::Unavailable(format!(
-                "precision bf16: {} has no products of bfloat16 that wgpu offers; use f32, or the device cpu",
-                device.report().name
+                "precision bf16: wgpu offers no bfloat16, so neither does {name}; use f32 or f16, or the device cpu"
             ))),
         }
     }
 
-    /// With tiles of this size in all products: for tests and measurements.
-    pub fn with_tile(self, tile: Tile) -> Self {
-        Self { tile: Some(tile), ..self }
+    /// Steps with products of this precision; encoding and decoding stay f32.
+    ///
+    /// # Errors
+    /// As [`Gpu::check`].
+    pub fn with_precision(self, precision: Precision) -> Result<Self, ModelError> {
+        Self::check(&self.device, precision)?;
+        Ok(Self { half: precision == Precision::F16, ..self })
     }
 
     /// Takes the time of each stage, where the device has time stamps.
@@ -145,12 +153,10 @@ impl Gpu {
     fn tile(&self, rows: usize, columns: usize) -> Tile {
         const FULL: usize = 96;
         let large = Tile::Large.side() as usize;
-        self.tile.unwrap_or_else(|| {
-            // what signs.wgsl keeps besides its factors
-            let fits = self.device.report().workgroup_bytes >= Tile::Large.bytes() + 5120;
-            let fills = rows.div_ceil(large) * columns.div_ceil(large) >= FULL;
-            if fits && fills { Tile::Large } else { Tile::Small }
-        })
+        // what signs.wgsl keeps besides its factors
+        let fits = self.device.report().workgroup_bytes >= Tile::Large.bytes() + 5120;
+        let fills = rows.div_ceil(large) * columns.div_ceil(large) >= FULL;
+        if fits && fills { Tile::Large } else { Tile::Small }
     }
 
     fn check_batch(&self, architecture: &Architecture, batch: Batch) -> Result<(), ModelError> {
@@ -184,7 +190,7 @@ impl Gpu {
             if penalised && rows > 1 { 2.0 * objective.covariance_weight / (n * (n - 1.0)) } else { 0.0 };
         let threshold = (objective.entropy_threshold.max(0.0) * ENTROPY_UNIT).ceil() as u64;
         let undefined = penalised && objective.covariance(0.0, rows).is_nan();
-        Params {
+        let params = Params {
             threshold_low: threshold as u32,
             threshold_high: (threshold >> 32) as u32,
             entropy_scale: (objective.entropy_weight / n) as f32,
@@ -194,7 +200,8 @@ impl Gpu {
             ..Params::new(rows, self.d_in, self.d_sae, self.d_out)
         }
         .activation(architecture.activation)
-        .output(architecture.output)
+        .output(architecture.output);
+        if self.half { params.half() } else { params }
     }
 
     /// Sends one step and does not wait for it.
@@ -435,6 +442,7 @@ struct KeptBlock {
 impl Pass<'_> {
     /// Forward, backward and update; with `kept`, gradients instead of the update.
     fn record(&self, to: &mut Recording, kept: Option<&Kept>) -> Result<(), ModelError> {
+        to.half(self.gpu.half);
         to.clear(&self.scratch.results);
         match self.architecture.activation {
             Activation::Binary(_) => {

@@ -1,7 +1,7 @@
 //! What is to run on the device, in order: recorded first, submitted at once.
 
 use crate::device::{Device, Pipeline};
-use crate::shaders::{Params, Shader, Tile};
+use crate::shaders::{Form, Kind, Params, Shader, Tile};
 use bae_model::ModelError;
 use std::sync::Arc;
 
@@ -35,6 +35,7 @@ pub(crate) struct Recording<'a> {
     params: Vec<u8>,
     commands: Vec<Command>,
     part: Part,
+    half: bool,
 }
 
 /// Time stamps of a submission's passes.
@@ -61,7 +62,12 @@ impl Timer {
 
 impl<'a> Recording<'a> {
     pub fn new(device: &'a Device) -> Self {
-        Self { device, params: vec![], commands: vec![], part: Part::Encode }
+        Self { device, params: vec![], commands: vec![], part: Part::Encode, half: false }
+    }
+
+    /// Whether products of values round their factors to half floats.
+    pub fn half(&mut self, half: bool) {
+        self.half = half;
     }
 
     /// What follows belongs to this part.
@@ -100,13 +106,15 @@ impl<'a> Recording<'a> {
         buffers: &[&wgpu::Buffer],
     ) -> Result<(), ModelError> {
         let side = tile.side() as usize;
-        self.add(shader, Some(tile), [columns.div_ceil(side), rows.div_ceil(side), 1], buffers)
+        let values = shader.product.is_some_and(|product| product.kind == Kind::Values);
+        let form = Form { tile, half: self.half && values };
+        self.add(shader, Some(form), [columns.div_ceil(side), rows.div_ceil(side), 1], buffers)
     }
 
     fn add(
         &mut self,
         shader: &Shader,
-        tile: Option<Tile>,
+        form: Option<Form>,
         groups: [usize; 3],
         buffers: &[&wgpu::Buffer],
     ) -> Result<(), ModelError> {
@@ -120,7 +128,7 @@ impl<'a> Recording<'a> {
             )));
         }
         self.commands.push(Command::Run {
-            pipeline: self.device.pipeline(shader, tile)?,
+            pipeline: self.device.pipeline(shader, form)?,
             buffers: buffers.iter().map(|&buffer| buffer.clone()).collect(),
             slot: self.params.len() / self.alignment() - 1,
             groups: groups.map(|groups| groups as u32),

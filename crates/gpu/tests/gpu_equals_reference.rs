@@ -5,7 +5,7 @@ mod device;
 use bae_gpu::Gpu;
 use bae_model::{
     Activation, Adam, Architecture, Backend, Batch, Cpu, Estimator, Objective, OutputActivation, Parameters,
-    Target, reference::Reference,
+    Precision, Target, reference::Reference,
 };
 use device::device;
 use ndarray::{Array1, Array2};
@@ -167,5 +167,50 @@ fn a_step_is_adam_on_the_gradients_of_its_trace() {
             let want = f64::from(start) - 1e-2 * g / (g.abs() + 1e-8);
             assert!((f64::from(after) - want).abs() < 1e-6, "{after} {want} {g}");
         }
+    }
+}
+
+/// Factors keep eleven bits, and gradients as small as those of a large batch must not vanish.
+#[test]
+fn f16_products_are_near_those_of_f32() {
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let (n, d_in, d_sae) = (512, 48, 96);
+    let start = parameters(&mut rng, d_in, d_sae, d_in);
+    let x = uniform(&mut rng, n, d_in);
+    // an error of about 1e-3: its gradient in half floats would be 0
+    let target = x.mapv(|x| x + 1e-3);
+    let batch = Batch { x: x.view(), target: Target::States(target.view()) };
+    let objective = Objective { entropy_weight: 1e-7, covariance_weight: 1e-9, ..Objective::default() };
+    let architecture = Architecture::binary(Estimator::Sigmoid { width: 0.5 });
+    let Some(device) = device() else { return };
+    if !device.report().half_floats {
+        println!("skipped: {} has no half floats", device.report().name);
+        return;
+    }
+    let mut start = start;
+    start.w_dec.fill(0.0);
+    start.w_dec.iter_mut().enumerate().for_each(|(at, w)| *w = 1e-4 * (at % 7) as f32);
+    let trace = |precision| {
+        let mut gpu = Gpu::new(&device, &start, n).unwrap().with_precision(precision).unwrap();
+        gpu.trace(&architecture, &objective, batch).unwrap()
+    };
+    let (f32, f16) = (trace(Precision::F32), trace(Precision::F16));
+    let mut stepped = Gpu::new(&device, &start, n).unwrap().with_precision(Precision::F16).unwrap();
+    stepped.step(&architecture, &objective, &Adam::new(1e-2), batch).unwrap();
+    let first = stepped.moments().unwrap().first.w_enc.mapv(f64::from);
+    near_terms("a step's moments", &first, &(0.1 * &f16.gradient.w_enc), 1, 0.0);
+    let off = |a: &Array2<f64>, b: &Array2<f64>| largest(&(a - b)) / largest(a);
+    assert!(off(&f32.z, &f16.z) > 1e-5 && off(&f32.z, &f16.z) < 1e-3);
+    let flipped = f32.h.iter().zip(&f16.h).filter(|(a, b)| a != b).count();
+    assert!(flipped < n * d_sae / 500, "{flipped} codes");
+    assert!((f32.stats.mse - f16.stats.mse).abs() < 1e-2 * f32.stats.mse);
+    for (a, b) in [
+        (&f32.grad_z, &f16.grad_z),
+        (&f32.gradient.w_enc, &f16.gradient.w_enc),
+        (&f32.gradient.w_dec, &f16.gradient.w_dec),
+    ] {
+        let apart =
+            (a - b).iter().map(|d| d * d).sum::<f64>().sqrt() / a.iter().map(|d| d * d).sum::<f64>().sqrt();
+        assert!(apart < 2e-2 && apart > 1e-6, "{apart}");
     }
 }

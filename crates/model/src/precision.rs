@@ -7,6 +7,8 @@ pub enum Precision {
     /// 32-bit factors.
     #[default]
     F32,
-    /// Factors rounded to bfloat16 (to nearest, ties to even).
+    /// Factors rounded to bfloat16 (to nearest, ties to even): on the CPU.
     Bf16,
+    /// Factors rounded to half floats: on a GPU.
+    F16,
 }

@@ -56,9 +56,18 @@ impl Engine {
     /// Refuses, with the reason, a precision that products do not have there.
     ///
     /// # Errors
-    /// [`bae_model::ModelError::Unavailable`].
+    /// [`bae_model::ModelError::Unavailable`], [`TrainError::Option`].
     pub fn check(&self, precision: Precision) -> Result<(), TrainError> {
-        self.device.as_ref().map_or(Ok(()), |device| Ok(Gpu::check(device, precision)?))
+        match &self.device {
+            Some(device) => Ok(Gpu::check(device, precision)?),
+            None if precision == Precision::F16 => {
+                let reason = self.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+                Err(TrainError::Option(format!(
+                    "precision is f16, which only GPUs have, and this is the CPU{reason}: it may be f32 or bf16 here"
+                )))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Runs `work` on the engine's threads.
@@ -78,7 +87,7 @@ impl Engine {
     ) -> Result<Box<dyn Backend>, TrainError> {
         Ok(match &self.device {
             None => Box::new(self.threads.with_parameters(parameters).with_precision(precision)),
-            Some(device) => Box::new(Gpu::new(device, parameters, rows)?),
+            Some(device) => Box::new(Gpu::new(device, parameters, rows)?.with_precision(precision)?),
         })
     }
 
@@ -94,7 +103,9 @@ impl Engine {
     ) -> Result<Box<dyn Backend>, TrainError> {
         match &self.device {
             None => self.trained(parameters, rows, precision),
-            Some(device) => Ok(Box::new(Gpu::new(device, parameters, rows)?.with_timing()?)),
+            Some(device) => {
+                Ok(Box::new(Gpu::new(device, parameters, rows)?.with_precision(precision)?.with_timing()?))
+            }
         }
     }
 

@@ -8,5 +8,5 @@
 
 fn shape() -> vec3u { return vec3u(params.features, params.d_out, params.rows); }
 fn left(row: u32, k: u32) -> f32 { return h[k * params.features + row]; }
-fn right(k: u32, column: u32) -> f32 { return errors[k * params.d_out + column]; }
-fn store(row: u32, column: u32, value: f32) { adam(row * params.d_out + column, value); }
+fn right(k: u32, column: u32) -> f32 { return errors[k * params.d_out + column] * params.lift; }
+fn store(row: u32, column: u32, value: f32) { adam(row * params.d_out + column, value * params.unlift); }

@@ -9,12 +9,12 @@
 @group(0) @binding(7) var<storage, read_write> grad_h: array<f32>;
 
 fn shape() -> vec3u { return vec3u(params.rows, params.features, params.d_out); }
-fn left(row: u32, k: u32) -> f32 { return errors[row * params.d_out + k]; }
+fn left(row: u32, k: u32) -> f32 { return errors[row * params.d_out + k] * params.lift; }
 fn right(k: u32, column: u32) -> f32 { return w_dec[column * params.d_out + k]; }
 
 fn store(row: u32, column: u32, value: f32) {
   let at = row * params.features + column;
-  var g = value + pull[params.first + column];
+  var g = value * params.unlift + pull[params.first + column];
   if (params.covariance_scale != 0.0) {
     let pulls = i32(params.rows) * signed_counts[at] - sums[params.first + column];
     g += params.covariance_scale * f32(pulls);

@@ -8,12 +8,12 @@
 @group(0) @binding(6) var<storage, read_write> grad_h: array<f32>;
 
 fn shape() -> vec3u { return vec3u(params.rows, params.features, params.d_out); }
-fn left(row: u32, k: u32) -> f32 { return errors[row * params.d_out + k]; }
+fn left(row: u32, k: u32) -> f32 { return errors[row * params.d_out + k] * params.lift; }
 fn right(k: u32, column: u32) -> f32 { return w_dec[column * params.d_out + k]; }
 
 fn store(row: u32, column: u32, value: f32) {
   let at = row * params.features + column;
-  let g = value + params.l1_weight * sign(h[at]);
+  let g = value * params.unlift + params.l1_weight * sign(h[at]);
   if (params.keep == 1u) { grad_h[at] = g; }
   var slope = 1.0;
   switch params.activation {

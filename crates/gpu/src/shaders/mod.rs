@@ -3,37 +3,49 @@
 //! A shader's text is put together from files: what all know (`params.wgsl`), what some share, its own, and for products
 //! the text that [`Product`] writes.
 
+mod bias;
+mod binarize;
+mod column_sums;
+mod cross_entropy;
+mod decode;
+mod encode;
+mod entropy;
+mod errors;
+mod grad_decoder;
+mod grad_encoder;
+mod grad_z;
+mod live_codes;
+mod peak;
 mod product;
+mod signed_counts;
+mod signs;
 #[cfg(test)]
 mod testing;
+mod totals;
+mod turn;
+mod values;
 
 use bae_model::{Activation, Adam, Estimator, OutputActivation};
+pub use bias::*;
+pub use binarize::*;
 use bytemuck::{Pod, Zeroable};
-pub use product::{DEPTH, Kind, Product, Tile};
-
-macro_rules! shaders {
-    ($($module:ident),*) => { $(mod $module; #[allow(unused_imports)] pub use $module::*;)* };
-}
-shaders!(
-    encode,
-    binarize,
-    turn,
-    entropy,
-    live_codes,
-    signs,
-    signed_counts,
-    decode,
-    errors,
-    cross_entropy,
-    grad_z,
-    grad_encoder,
-    grad_decoder,
-    column_sums,
-    bias,
-    totals,
-    values,
-    peak
-);
+pub use column_sums::*;
+pub use cross_entropy::*;
+pub use decode::*;
+pub use encode::*;
+pub use entropy::*;
+pub use errors::*;
+pub use grad_decoder::*;
+pub use grad_encoder::*;
+pub use grad_z::*;
+pub use live_codes::*;
+pub use peak::*;
+pub use product::{DEPTH, Form, Kind, Product, Tile};
+pub use signed_counts::*;
+pub use signs::*;
+pub use totals::*;
+pub use turn::*;
+pub use values::*;
 
 /// How a shader uses a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,12 +67,11 @@ pub struct Shader {
 
 impl Shader {
     /// The whole text.
-    pub fn source(&self, tile: Option<Tile>) -> String {
-        let mut text = [include_str!("params.wgsl"), RESULTS, &self.parts.concat()].concat();
-        if let (Some(product), Some(tile)) = (self.product, tile) {
-            text += &product.source(tile, &text);
-        }
-        text
+    pub fn source(&self, form: Option<Form>) -> String {
+        let text = [include_str!("params.wgsl"), RESULTS, &self.parts.concat()].concat();
+        let (Some(product), Some(form)) = (self.product, form) else { return text };
+        let half = if form.half { "enable f16;\n" } else { "" };
+        [half, &text, &product.source(form, &text)].concat()
     }
 }
 
@@ -135,6 +146,8 @@ pub struct Params {
     pub epsilon: f32,
     pub weight_decay: f32,
     pub plane_words: u32,
+    pub lift: f32,
+    pub unlift: f32,
 }
 
 impl Params {
@@ -151,9 +164,18 @@ impl Params {
             panels,
             row_words: rows.div_ceil(32) as u32,
             plane_words: panels.next_multiple_of(DEPTH),
+            lift: 1.0,
+            unlift: 1.0,
             error_scale: (2.0 / (rows * d_out) as f64) as f32,
             ..Self::zeroed()
         }
+    }
+
+    /// With factors that half floats can hold: gradients go into products times about rows · d_out / 2, a power of two, and
+    /// their sums come out divided by it.
+    pub fn half(self) -> Self {
+        let lift = (1.0 / self.error_scale).log2().round().exp2();
+        Self { lift, unlift: 1.0 / lift, ..self }
     }
 
     /// With an activation of the code.

@@ -43,6 +43,9 @@ struct Params {
   weight_decay: f32,
   // words of a plane of signs, rounded up so that two planes can follow one another in a product
   plane_words: u32,
+  // powers of two that gradients are multiplied by on their way into products, and sums on their way out
+  lift: f32,
+  unlift: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

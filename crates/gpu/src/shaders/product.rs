@@ -41,6 +41,14 @@ impl Tile {
     }
 }
 
+/// How the text of a product is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Form {
+    pub tile: Tile,
+    /// Whether factors are rounded to half floats.
+    pub half: bool,
+}
+
 /// How a product reads its factors.
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
@@ -59,18 +67,20 @@ const UNROLLED: u32 = 4;
 
 impl Product {
     /// The WGSL text. It calls the shader's `shape`, `left`, `right` and `store` (or `store4`), and `finish` where there is one.
-    pub fn source(self, tile: Tile, shader: &str) -> String {
+    pub fn source(self, Form { tile, half }: Form, shader: &str) -> String {
         let groups = tile.side() / 4;
         let (quarters, stride) = (groups / 16, groups + 1);
-        let (factor, sum) = match self.kind {
-            Kind::Values => ("vec4f", "vec4f"),
-            Kind::Bits | Kind::WeightedBits => ("vec4u", "vec4u"),
+        let (stored, factor) = match (self.kind, half) {
+            (Kind::Values, false) => ("vec4f", "vec4f"),
+            (Kind::Values, true) => ("vec4<f16>", "vec4f"),
+            (Kind::Bits | Kind::WeightedBits, _) => ("vec4u", "vec4u"),
         };
+        let sum = factor;
         let mut text = String::new();
         let mut line = |line: String| writeln!(text, "{line}").expect("a string takes all");
         line(format!("const TILE = {}u;\nconst DEPTH = {DEPTH}u;", tile.side()));
         for side in ["left", "right"] {
-            line(format!("var<workgroup> {side}s: array<{factor}, {}>;", DEPTH * stride));
+            line(format!("var<workgroup> {side}s: array<{stored}, {}>;", DEPTH * stride));
         }
         for (side, arguments, call) in [
             ("left", "at: u32, k: u32, rows: u32, depth: u32", "at + NUMBERu, k"),
@@ -132,7 +142,7 @@ impl Product {
             line("    if (skip(group, k0)) { continue; }\n    let shift = weight(k0);".into());
         }
         for (variable, to, _, _, here) in &loads {
-            line(format!("    {to} = {};", if ahead { variable } else { here }));
+            line(format!("    {to} = {stored}({});", if ahead { variable } else { here }));
         }
         line("    workgroupBarrier();".into());
         for (variable, _, _, next, _) in loads.iter().filter(|_| ahead) {
@@ -142,8 +152,14 @@ impl Product {
         for step in 0..UNROLLED {
             line(format!("      {{\n      let k = k1 + {step}u;"));
             for quarter in 0..quarters {
-                line(format!("      let a{quarter} = lefts[k * {stride}u + {}u + at.y];", quarter * 16));
-                line(format!("      let b{quarter} = rights[k * {stride}u + {}u + at.x];", quarter * 16));
+                line(format!(
+                    "      let a{quarter} = {factor}(lefts[k * {stride}u + {}u + at.y]);",
+                    quarter * 16
+                ));
+                line(format!(
+                    "      let b{quarter} = {factor}(rights[k * {stride}u + {}u + at.x]);",
+                    quarter * 16
+                ));
             }
             for row in 0..rows {
                 for quarter in 0..quarters {

@@ -62,7 +62,7 @@ impl Left {
     fn of(&mut self, precision: Precision) -> &mut Self {
         match (&*self, precision) {
             (Left::F32(_), Precision::Bf16) => *self = Left::Bf16(PackedPairs::default()),
-            (Left::Bf16(_), Precision::F32) => *self = Left::F32(PackedRows::default()),
+            (Left::Bf16(_), Precision::F32 | Precision::F16) => *self = Left::F32(PackedRows::default()),
             _ => {}
         }
         self

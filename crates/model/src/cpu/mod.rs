@@ -106,7 +106,10 @@ impl Cpu {
     }
 
     /// Steps with products of this precision; encoding and decoding stay f32.
+    ///
+    /// Panics for [`Precision::F16`], which is not one of the CPU's.
     pub fn with_precision(self, precision: Precision) -> Self {
+        assert_ne!(precision, Precision::F16, "half floats are not for the CPU");
         Self { precision, ..self }
     }
 
