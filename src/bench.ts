@@ -120,7 +120,7 @@ export interface BenchReport {
   live: number
   /** Share of entries through which the estimator lets gradients. */
   open: number
-  /** Each timed step. */
+  /** Each timed step; a GPU, which runs a step or two ahead, is timed over all of them. */
   seconds: number[]
   stages: StepStages
   /** What the GPU's arithmetic allows, measured in the same run; null on the CPU. */

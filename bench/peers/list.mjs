@@ -28,5 +28,22 @@ export const PEERS = {
   'plain-js': node('plain.mjs'),
 }
 
+const cuda = (script, ...args) => torch(script, '--cuda', ...args)
+/** TF32 keeps eleven bits of each factor: more codes flip than where products are f32. */
+const tf32 = (script, ...args) => ({
+  ...cuda(script, '--tf32', ...args),
+  gradientTolerance: 0.2,
+  lossTolerance: 1e-2,
+})
+
+/** Peers that do whole steps on a CUDA device. */
+export const GPU_PEERS = {
+  'torch-published': cuda('torch_published.py'),
+  'torch-eager': cuda('torch_compiled.py', '--eager'),
+  'torch-compiled': cuda('torch_compiled.py'),
+  'torch-eager-tf32': tf32('torch_compiled.py', '--eager'),
+  'torch-compiled-tf32': tf32('torch_compiled.py'),
+}
+
 /** The peer of `encode`: the f32 product alone. */
 export const PRODUCT = { 'torch-product': torch('torch_product.py') }

@@ -1,4 +1,7 @@
-"""JSON lines on stdin and stdout for a peer written in Python, and what all of them need: the fixture and the check."""
+"""JSON lines on stdin and stdout for a peer written in Python, and what all of them need: the fixture and the check.
+
+`--cuda` works on the first CUDA device, and with `--tf32` lets its products round their factors.
+"""
 
 import json
 import os
@@ -9,6 +12,11 @@ import time
 import torch
 from safetensors import safe_open
 
+CUDA = "--cuda" in sys.argv
+DEVICE = "cuda" if CUDA else "cpu"
+if CUDA:
+    torch.backends.cuda.matmul.allow_tf32 = "--tf32" in sys.argv
+
 TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec")
 
 
@@ -17,7 +25,7 @@ class Fixture:
 
     def __init__(self, path):
         with safe_open(path, framework="pt") as file:
-            self.tensors = {name: file.get_tensor(name) for name in file.keys()}
+            self.tensors = {name: file.get_tensor(name).to(DEVICE) for name in file.keys()}
             told = file.metadata()
         self.x = self.tensors["x"]
         self.parameters = [self.tensors[name] for name in TENSORS]
@@ -40,6 +48,20 @@ def milliseconds(run):
     return (time.perf_counter() - began) * 1000
 
 
+def milliseconds_each(run, count):
+    """Of each of `count` runs; on a GPU of all together, shared out, because waiting for each would stall it."""
+    if not CUDA:
+        return [milliseconds(run) for _ in range(count)]
+    torch.cuda.synchronize()
+
+    def all_of_them():
+        for _ in range(count):
+            run()
+        torch.cuda.synchronize()
+
+    return [milliseconds(all_of_them) / count] * count
+
+
 def serve(name, peer):
     """`peer(fixture)` gives an object with `losses_and_gradients()`, which changes no parameter, and `step()`; or with
     `prepare(rows)` and `encode(rows)`, of which only the second is timed. It may say with `variant` how it chose to work."""
@@ -54,14 +76,16 @@ def serve(name, peer):
             state["fixture"] = Fixture(given["fixture"])
             state["peer"] = peer(state["fixture"])
             variant = getattr(state["peer"], "variant", None)
-            return {"ok": True, "name": name, "version": f"PyTorch {torch.__version__}", "variant": variant}
+            where = torch.cuda.get_device_name() if CUDA else None
+            told = {"name": name, "version": f"PyTorch {torch.__version__}", "variant": variant, "device": where}
+            return {"ok": True, **told}
         if cmd == "check":
             losses, gradients = state["peer"].losses_and_gradients()
             names = ("loss", "mse", "entropyBits", "covariance")
             figures = {key: float(value) for key, value in zip(names, losses)}
             return {**figures, "errors": state["fixture"].errors(gradients)}
         if cmd == "steps":
-            return {"ms": [milliseconds(state["peer"].step) for _ in range(given["count"])], "peakBytes": peak()}
+            return {"ms": milliseconds_each(state["peer"].step, given["count"]), "peakBytes": peak()}
         if cmd == "encode":
             state["peer"].prepare(given["rows"])
             return {"ms": [milliseconds(lambda: state["peer"].encode(given["rows"]))]}
@@ -79,5 +103,7 @@ def serve(name, peer):
 
 
 def peak():
-    """Largest memory of the process, in bytes (macOS counts in bytes, Linux in KiB)."""
+    """Largest memory of the process, or that it had on the GPU, in bytes (macOS counts in bytes, Linux in KiB)."""
+    if CUDA:
+        return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

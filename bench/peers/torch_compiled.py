@@ -1,7 +1,10 @@
-"""The step by hand through `torch.compile`, Adam included: the compiler fuses what lies between the products."""
+"""The step by hand through `torch.compile`, Adam included: the compiler fuses what lies between the products. `--eager` leaves
+the compiler out."""
+
+import sys
 
 import torch
-from serve import serve
+from serve import DEVICE, serve
 from torch_best import EPSILON, LN_2
 
 BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8
@@ -52,7 +55,7 @@ class Compiled:
         self.first = [torch.zeros_like(tensor) for tensor in self.parameters]
         self.second = [torch.zeros_like(tensor) for tensor in self.parameters]
         self.steps = 0
-        self.compiled_step = torch.compile(step)
+        self.compiled_step = step if "--eager" in sys.argv else torch.compile(step)
 
     def losses_and_gradients(self):
         """Of the compiled step itself: its first moment is a tenth of the gradient. The step is then undone."""
@@ -71,13 +74,12 @@ class Compiled:
         fixture = self.fixture
         self.steps += 1
         # tensors, because numbers that change would be compiled in anew at every step
-        corrections = [torch.tensor(1 - beta**self.steps) for beta in BETAS]
+        corrections = [torch.tensor(1 - beta**self.steps, device=DEVICE) for beta in BETAS]
         weights = fixture.learning_rate, fixture.entropy_weight, fixture.covariance_weight
-        losses = self.compiled_step(
+        return self.compiled_step(
             fixture.x, self.parameters, self.first, self.second, corrections, *weights
         )
-        return [value.item() for value in losses]
 
 
 if __name__ == "__main__":
-    serve("PyTorch, torch.compile", Compiled)
+    serve("PyTorch, eager" if "--eager" in sys.argv else "PyTorch, torch.compile", Compiled)

@@ -40,7 +40,7 @@ class Published:
         self.adam.zero_grad()
         each = losses(fixture.x, *self.parameters, fixture.entropy_weight, fixture.covariance_weight)
         each[0].backward()
-        return [value.item() for value in each], [parameter.grad for parameter in self.parameters]
+        return [value.detach() for value in each], [parameter.grad for parameter in self.parameters]
 
     def step(self):
         self.losses_and_gradients()

@@ -17,13 +17,13 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const say = line => console.error(line)
 
 /** What is wrong with a peer's check, or null. */
-function wrong(check, losses) {
+function wrong(check, losses, { lossTolerance = LOSS_TOLERANCE, gradientTolerance = GRADIENT_TOLERANCE }) {
   for (const [name, ours] of Object.entries(losses)) {
     const error = Math.abs(check[name] - ours) / Math.max(Math.abs(ours), 1e-12)
-    if (!(error <= LOSS_TOLERANCE)) return `${name} is ${check[name]}, ours is ${ours}`
+    if (!(error <= lossTolerance)) return `${name} is ${check[name]}, ours is ${ours}`
   }
   for (const [name, error] of Object.entries(check.errors)) {
-    if (!(error <= GRADIENT_TOLERANCE)) return `the gradient of ${name} differs by ${error.toExponential(1)}`
+    if (!(error <= gradientTolerance)) return `the gradient of ${name} differs by ${error.toExponential(1)}`
   }
   return null
 }
@@ -43,7 +43,7 @@ export async function openPeers(entries, fixture, threads, missing) {
           ([tensor, error]) => `${tensor} ${error.toExponential(1)}`,
         )
         say(`${name}: loss ${check.loss} (ours ${losses.loss}); gradients differ by ${errors.join(', ')}`)
-        const reason = wrong(check, losses)
+        const reason = wrong(check, losses, entry)
         if (reason) throw new Error(`wrong: ${reason}`)
         peer.check = check
       }

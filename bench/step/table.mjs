@@ -7,18 +7,18 @@ export function digits(value) {
     : value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2)
 }
 
-const range = ({ median, min, max }) => `${digits(median)} [${digits(min)} – ${digits(max)}]`
+export const range = ({ median, min, max }) => `${digits(median)} [${digits(min)} – ${digits(max)}]`
 
 export function shapeName({ dIn, dSae, batchSize }) {
   return `(${dIn}, ${dSae}, ${batchSize})`
 }
 
-function table(head, rows) {
+export function table(head, rows) {
   const lines = [head, head.map(() => '---'), ...rows]
   return lines.map(cells => `| ${cells.join(' | ')} |`).join('\n')
 }
 
-function stepTable({ shape, threads, density, rows, missing }) {
+export function stepTable({ shape, threads, density, rows, missing }) {
   const title = `Step at ${shapeName(shape)}, ${threads} ${threads === 1 ? 'thread' : 'threads'}, density ${density.toFixed(3)}`
   const body = rows.map(({ label, ms, ratio, peakBytes }) => [
     label,
@@ -52,7 +52,7 @@ function stageTable({ shape, threads, rows }) {
 }
 
 /** The machine in a line. */
-function machineLine({ date, machine, rounds }) {
+export function machineLine({ date, machine, rounds }) {
   const { cpu, cores, flags, os, node, loadAverage } = machine
   const load = `load average before ${loadAverage.toFixed(2)}`
   return `${cpu}, ${cores} cores, ${flags.join(' ')}; ${os}, Node ${node.slice(1)}; ${date.slice(0, 10)}; ${rounds} rounds; ${load}`

@@ -176,24 +176,7 @@ pub fn bench(
         progress(step + 1);
     }
     let before = model.stages();
-    let mut seconds = vec![];
-    // an engine may run a step or two ahead: the time from one answer to the next is then that of a step
-    let mut began = Instant::now();
-    let mut sent = 0;
-    while seconds.len() < options.steps {
-        go_on(cancel)?;
-        let answer = if sent < options.steps {
-            sent += 1;
-            model.step_ahead(&architecture, &objective, &adam, batch)?
-        } else {
-            model.catch_up()?
-        };
-        if answer.is_some() {
-            seconds.push(began.elapsed().as_secs_f64());
-            began = Instant::now();
-            progress(options.warm_up + seconds.len());
-        }
-    }
+    let seconds = options.time_steps(&mut *model, &architecture, &objective, batch, cancel, progress)?;
     let stages = (model.stages() - before) / options.steps as f64;
     let peak = engine.peak()?.map(|peak| options.floor(peak));
     let encode = || time_encoding(&*model, &architecture, &x, options.encode_rows, cancel);
@@ -246,6 +229,35 @@ impl BenchOptions {
 }
 
 impl BenchOptions {
+    /// Seconds of each step. An engine that runs ahead of its answers is timed over all of them, and each step gets its share.
+    fn time_steps(
+        &self,
+        model: &mut dyn Backend,
+        architecture: &Architecture,
+        objective: &Objective,
+        batch: Batch,
+        cancel: &AtomicBool,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<f64>, TrainError> {
+        let adam = Adam::new(self.learning_rate);
+        let (began, mut ahead, mut seconds) = (Instant::now(), 0, vec![]);
+        for _ in 0..self.steps {
+            go_on(cancel)?;
+            let began = Instant::now();
+            match model.step_ahead(architecture, objective, &adam, batch)? {
+                Some(_) => seconds.push(began.elapsed().as_secs_f64()),
+                None => ahead += 1,
+            }
+            progress(self.warm_up + seconds.len());
+        }
+        while model.catch_up()?.is_some() {}
+        if ahead > 0 {
+            seconds = vec![began.elapsed().as_secs_f64() / self.steps as f64; self.steps];
+        }
+        progress(self.warm_up + self.steps);
+        Ok(seconds)
+    }
+
     /// A step at a device's peak: products for pre-activations, outputs, grad_h, and the two weights' gradients; pairs of
     /// features over rows, and rows with features over features, 32 bits at once.
     fn floor(&self, peak: Peak) -> PeakReport {
