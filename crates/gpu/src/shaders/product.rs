@@ -66,7 +66,8 @@ pub const DEPTH: u32 = 16;
 const UNROLLED: u32 = 4;
 
 impl Product {
-    /// The WGSL text. It calls the shader's `shape`, `left`, `right` and `store` (or `store4`), and `finish` where there is one.
+    /// The WGSL text. It calls the shader's `shape`, `left`, `right` and `store` (or `store4`), and where there are
+    /// such, `left_out` before all and `finish` after it.
     pub fn source(self, Form { tile, half }: Form, shader: &str) -> String {
         let groups = tile.side() / 4;
         let (quarters, stride) = (groups / 16, groups + 1);
@@ -107,6 +108,9 @@ impl Product {
             line("}".into());
         }
         line(MAIN.into());
+        if shader.contains("fn left_out") {
+            line("  if (left_out(group, groups, index)) { return; }".into());
+        }
         let rows = quarters * 4;
         for row in 0..rows {
             for quarter in 0..quarters {

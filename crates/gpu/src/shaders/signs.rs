@@ -80,6 +80,10 @@ pub(super) mod tests {
                     signs.zeros[group] = 1;
                 }
                 sums[i] += (d.signum() * i64::from(ones[j])) as i32;
+                // a block of all features counts sizes on and above the diagonal
+                let (row, column) = (row / side, j / side);
+                let below = features == d_sae && column < row;
+                let group = if below { column * across + row } else { group };
                 signs.partial[2 * group] += d.unsigned_abs() as u32 & 0xffff;
                 signs.partial[2 * group + 1] += (d.unsigned_abs() >> 16) as u32;
             }

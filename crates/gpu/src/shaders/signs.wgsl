@@ -1,6 +1,7 @@
 // Of every pair of a block's features (rows) and all features (columns): the sign of the covariance's integer
 // D_ij = n c_ij - s_i s_j as bits of two planes, positive and zero; the sum of |D| off the diagonal; for each row
-// Σ_i s_i sign(D_ij). Pairs with a feature that is not live are neither; the diagonal counts as positive in the plane.
+// Σ_i s_i sign(D_ij). A block of all features makes only the tiles on and above the diagonal, and from each its mirror image.
+// Pairs with a feature that is not live are neither; the diagonal counts as positive in the plane.
 @group(0) @binding(1) var<storage, read> turned: array<u32>;
 @group(0) @binding(2) var<storage, read> ones: array<u32>;
 @group(0) @binding(3) var<storage, read_write> planes: array<u32>;
@@ -50,26 +51,65 @@ fn store4(row: u32, column: u32, counts: vec4u) {
   atomicAdd(&absolute[1], high);
 }
 
-fn finish(group: vec3u, groups: vec3u, index: u32) {
-  workgroupBarrier();
-  let plane = params.features * params.plane_words;
-  var any = 0u;
-  for (var at = index; at < TILE * WORDS; at += 256u) {
-    let row = group.y * TILE + at / WORDS;
-    let panel = group.x * WORDS + at % WORDS;
-    if (row < params.features && panel < params.panels) {
-      planes[row * params.plane_words + panel] = atomicLoad(&positive[at]);
-      planes[plane + row * params.plane_words + panel] = atomicLoad(&zero[at]);
-      any |= atomicLoad(&zero[at]);
-    }
+fn symmetric() -> bool { return params.features == params.d_sae; }
+
+fn left_out(group: vec3u, groups: vec3u, index: u32) -> bool {
+  if (!symmetric() || group.x >= group.y) { return false; }
+  if (index == 0u) {
+    partial[2u * (group.y * groups.x + group.x)] = 0u;
+    partial[2u * (group.y * groups.x + group.x) + 1u] = 0u;
   }
-  if (any != 0u) { atomicOr(&zeros[group.y * groups.x + group.x], 1u); }
+  return true;
+}
+
+fn finish(group: vec3u, groups: vec3u, index: u32) {
+  let mirrored = symmetric() && group.x != group.y;
+  workgroupBarrier();
+  for (var at = index; at < TILE * WORDS; at += 256u) {
+    let place = vec2u(group.y * TILE + at / WORDS, group.x * WORDS + at % WORDS);
+    let words = vec2u(atomicLoad(&positive[at]), atomicLoad(&zero[at]));
+    write(place, words, group.y * groups.x + group.x);
+    if (mirrored) { mirror(group, groups, at / WORDS, at % WORDS); }
+  }
   for (var at = index; at < TILE; at += 256u) {
     let row = group.y * TILE + at;
     if (row < params.features) { atomicAdd(&sums[params.first + row], atomicLoad(&row_sums[at])); }
   }
   if (index == 0u) {
-    partial[2u * (group.y * groups.x + group.x)] = atomicLoad(&absolute[0]);
-    partial[2u * (group.y * groups.x + group.x) + 1u] = atomicLoad(&absolute[1]);
+    let times = select(1u, 2u, mirrored);
+    partial[2u * (group.y * groups.x + group.x)] = times * atomicLoad(&absolute[0]);
+    partial[2u * (group.y * groups.x + group.x) + 1u] = times * atomicLoad(&absolute[1]);
   }
+}
+
+// Writes a word of both planes; notes the tile if it has zeros.
+fn write(place: vec2u, words: vec2u, tile: u32) {
+  if (place.x >= params.features || place.y >= params.panels) { return; }
+  let at = place.x * params.plane_words + place.y;
+  planes[at] = words.x;
+  planes[params.features * params.plane_words + at] = words.y;
+  if (words.y != 0u) { atomicOr(&zeros[tile], 1u); }
+}
+
+// The word of the mirror image for a column of the tile, over 32 of its rows, and the column's share of the sums.
+fn mirror(group: vec3u, groups: vec3u, column: u32, rows: u32) {
+  let j = group.x * TILE + column;
+  if (j >= params.d_sae) { return; }
+  let n = params.rows;
+  let live_j = ones[j] > 0u && ones[j] < n;
+  var words = vec2u();
+  var sum = 0;
+  for (var bit = 0u; bit < 32u; bit++) {
+    let row = rows * 32u + bit;
+    let i = group.y * TILE + row;
+    if (i >= params.d_sae) { break; }
+    let at = row * WORDS + column / 32u;
+    let plus = (atomicLoad(&positive[at]) >> (column % 32u)) & 1u;
+    let none = (atomicLoad(&zero[at]) >> (column % 32u)) & 1u;
+    words |= vec2u(plus, none) << vec2u(bit);
+    let minus = live_j && ones[i] > 0u && ones[i] < n && (plus | none) == 0u;
+    sum += select(0, i32(ones[i]), plus == 1u) - select(0, i32(ones[i]), minus);
+  }
+  write(vec2u(j, group.y * WORDS + rows), words, group.x * groups.x + group.y);
+  atomicAdd(&sums[j], sum);
 }
