@@ -10,5 +10,6 @@ fn shape() -> vec3u { return vec3u(params.features, params.d_out, params.rows); 
 fn left(row: u32, k: u32) -> f32 {
   return f32((turned[(params.first + row) * params.row_words + k / 32u] >> (k % 32u)) & 1u);
 }
-fn right(k: u32, column: u32) -> f32 { return errors[k * params.d_out + column] * params.lift; }
+fn right(k: u32, column: u32) -> f32 { return errors[k * params.d_out + column]; }
+fn lift_right(values: vec4f) -> vec4f { return values * params.lift; }
 fn store(row: u32, column: u32, value: f32) { adam(row * params.d_out + column, value * params.unlift); }

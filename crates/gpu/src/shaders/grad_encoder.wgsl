@@ -8,5 +8,6 @@
 
 fn shape() -> vec3u { return vec3u(params.d_in, params.features, params.rows); }
 fn left(row: u32, k: u32) -> f32 { return x[k * params.d_in + row]; }
-fn right(k: u32, column: u32) -> f32 { return grad_z[k * params.features + column] * params.lift; }
+fn right(k: u32, column: u32) -> f32 { return grad_z[k * params.features + column]; }
+fn lift_right(values: vec4f) -> vec4f { return values * params.lift; }
 fn store(row: u32, column: u32, value: f32) { adam(row * params.features + column, value * params.unlift); }

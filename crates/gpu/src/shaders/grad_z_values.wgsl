@@ -8,7 +8,8 @@
 @group(0) @binding(6) var<storage, read_write> grad_h: array<f32>;
 
 fn shape() -> vec3u { return vec3u(params.rows, params.features, params.d_out); }
-fn left(row: u32, k: u32) -> f32 { return errors[row * params.d_out + k] * params.lift; }
+fn left(row: u32, k: u32) -> f32 { return errors[row * params.d_out + k]; }
+fn lift_left(values: vec4f) -> vec4f { return values * params.lift; }
 fn right(k: u32, column: u32) -> f32 { return w_dec[column * params.d_out + k]; }
 
 fn store(row: u32, column: u32, value: f32) {

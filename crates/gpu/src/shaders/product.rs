@@ -4,8 +4,6 @@
 //! The text is written out by this file, without inner loops, because compilers keep sums in registers only where no index
 //! is computed.
 
-use std::fmt::Write;
-
 /// What is multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -13,7 +11,8 @@ pub enum Kind {
     Values,
     /// Words of bits: the sum grows by the ones of left & right.
     Bits,
-    /// As `Bits`, shifted by the shader's `weight(k)`; steps that its `skip` names are left out.
+    /// As `Bits`; steps that the shader's `skip` names are left out, and at the step that its `doubles` names all sums so far
+    /// are doubled.
     WeightedBits,
 }
 
@@ -62,139 +61,195 @@ pub struct Product {
 /// Steps of k that are in workgroup memory at once.
 pub const DEPTH: u32 = 16;
 
-/// Steps of k that are written out: every loop costs its counters, and wgpu's guard against endless ones.
-const UNROLLED: u32 = 4;
-
 impl Product {
     /// The WGSL text. It calls the shader's `shape`, `left`, `right` and `store` (or `store4`), and where there are
-    /// such, `left_out` before all and `finish` after it.
+    /// such, `lift_left` or `lift_right` on factors that come in, `left_out` before all and `finish` after it.
     pub fn source(self, Form { tile, half }: Form, shader: &str) -> String {
-        let groups = tile.side() / 4;
-        let (quarters, stride) = (groups / 16, groups + 1);
         let (stored, factor) = match (self.kind, half) {
             (Kind::Values, false) => ("vec4f", "vec4f"),
             (Kind::Values, true) => ("vec4<f16>", "vec4f"),
             (Kind::Bits | Kind::WeightedBits, _) => ("vec4u", "vec4u"),
         };
-        let sum = factor;
-        let mut text = String::new();
-        let mut line = |line: String| writeln!(text, "{line}").expect("a string takes all");
-        line(format!("const TILE = {}u;\nconst DEPTH = {DEPTH}u;", tile.side()));
-        for side in ["left", "right"] {
-            line(format!("var<workgroup> {side}s: array<{stored}, {}>;", DEPTH * stride));
+        Text { product: self, tile, stored, factor, shader, text: String::new() }.written()
+    }
+}
+
+/// A text in the making.
+struct Text<'a> {
+    product: Product,
+    tile: Tile,
+    /// Type of four factors in workgroup memory.
+    stored: &'static str,
+    /// Type of four factors, and of four sums, in registers.
+    factor: &'static str,
+    shader: &'a str,
+    text: String,
+}
+
+/// Four neighbours of a factor, on their way into workgroup memory.
+struct Load {
+    side: &'static str,
+    variable: String,
+    /// Step of k and group of four, in workgroup memory.
+    k: String,
+    group: String,
+}
+
+impl Load {
+    /// The value at a step of k.
+    fn from(&self, k0: &str) -> String {
+        let (first, limit) = match self.side {
+            "left" => ("first_row", "size.x"),
+            _ => ("first_column", "size.y"),
+        };
+        let Self { side, k, group, .. } = self;
+        format!("{side}4({first} + 4u * ({group}), {k0} + {k}, {limit}, size.z)")
+    }
+}
+
+impl Text<'_> {
+    fn line(&mut self, line: impl AsRef<str>) {
+        self.text.push_str(line.as_ref());
+        self.text.push('\n');
+    }
+
+    /// Groups of four rows or columns in a tile.
+    fn groups(&self) -> u32 {
+        self.tile.side() / 4
+    }
+
+    /// Groups of four that an invocation has of each side.
+    fn quarters(&self) -> u32 {
+        self.groups() / 16
+    }
+
+    /// Sums of an invocation: (name, row, quarter).
+    fn sums(&self) -> Vec<(String, u32, u32)> {
+        let rows = 0..4 * self.quarters();
+        rows.flat_map(|row| (0..self.quarters()).map(move |at| (format!("s{row}_{at}"), row, at))).collect()
+    }
+
+    fn written(mut self) -> String {
+        let factor = self.factor;
+        self.line(format!("const TILE = {}u;\nconst DEPTH = {DEPTH}u;", self.tile.side()));
+        self.reading();
+        self.storing();
+        self.line(MAIN);
+        if self.shader.contains("fn left_out") {
+            self.line("  if (left_out(group, groups, index)) { return; }");
         }
-        for (side, arguments, call) in [
-            ("left", "at: u32, k: u32, rows: u32, depth: u32", "at + NUMBERu, k"),
-            ("right", "at: u32, k: u32, rows: u32, depth: u32", "k, at + NUMBERu"),
-        ] {
-            line(format!(
-                "fn {side}4({arguments}) -> {factor} {{\n  var value = {factor}();\n  if (k >= depth) {{ return value; }}"
+        for (name, ..) in self.sums() {
+            self.line(format!("  var {name} = {factor}();"));
+        }
+        self.steps();
+        for (name, row, quarter) in self.sums() {
+            let (row, column) = ((row / 4) * 64 + row % 4, quarter * 64);
+            self.line(format!(
+                "  store4(first_row + {row}u + 4u * at.y, first_column + {column}u + 4u * at.x, {name});"
             ));
-            for (number, place) in ["x", "y", "z", "w"].iter().enumerate() {
-                let call = call.replace("NUMBER", &number.to_string());
-                line(format!("  if (at + {number}u < rows) {{ value.{place} = {side}({call}); }}"));
-            }
-            line("  return value;\n}".into());
         }
-        if !shader.contains("fn store4") {
-            line(format!(
-                "fn store4(row: u32, column: u32, value: {sum}) {{\n  let size = shape();\n  if (row >= size.x) {{ return; }}"
+        if self.shader.contains("fn finish") {
+            self.line("  finish(group, groups, index);");
+        }
+        self.line("}");
+        self.text
+    }
+
+    /// Workgroup memory, and functions that read four neighbours for it. Nothing is asked of what is read, so that reading can
+    /// go on while something else is computed: rows behind the last repeat it, for what they give is not stored, and steps of k
+    /// behind the last are made 0 when they are stored.
+    fn reading(&mut self) {
+        let (stored, factor, stride) = (self.stored, self.factor, self.groups() + 1);
+        for (side, call) in
+            [("left", "min(at + NUMBERu, rows - 1u), step"), ("right", "step, min(at + NUMBERu, rows - 1u)")]
+        {
+            let element = |number: u32| format!("{side}({})", call.replace("NUMBER", &number.to_string()));
+            let elements = [0, 1, 2, 3].map(element).join(", ");
+            self.line(format!("var<workgroup> {side}s: array<array<{stored}, {stride}>, {DEPTH}>;"));
+            self.line(format!("fn {side}4(at: u32, k: u32, rows: u32, depth: u32) -> {factor} {{"));
+            self.line(format!("  let step = min(k, depth - 1u);\n  return {factor}({elements});\n}}"));
+        }
+    }
+
+    /// A function that stores four neighbours of a row, unless the shader has its own.
+    fn storing(&mut self) {
+        if self.shader.contains("fn store4") {
+            return;
+        }
+        self.line(format!("fn store4(row: u32, column: u32, value: {}) {{", self.factor));
+        self.line("  let size = shape();\n  if (row >= size.x) { return; }");
+        for (number, place) in ["x", "y", "z", "w"].iter().enumerate() {
+            self.line(format!(
+                "  if (column + {number}u < size.y) {{ store(row, column + {number}u, value.{place}); }}"
             ));
-            for (number, place) in ["x", "y", "z", "w"].iter().enumerate() {
-                line(format!(
-                    "  if (column + {number}u < size.y) {{ store(row, column + {number}u, value.{place}); }}"
-                ));
-            }
-            line("}".into());
         }
-        line(MAIN.into());
-        if shader.contains("fn left_out") {
-            line("  if (left_out(group, groups, index)) { return; }".into());
-        }
-        let rows = quarters * 4;
-        for row in 0..rows {
-            for quarter in 0..quarters {
-                line(format!("  var s{row}_{quarter} = {sum}();"));
-            }
-        }
-        // what goes to workgroup memory: (variable, where to, where from)
-        let mut loads = vec![];
-        for (side, along_k, first, limit) in [
-            ("left", self.left_along_k, "first_row", "size.x"),
-            ("right", self.right_along_k, "first_column", "size.y"),
-        ] {
-            for quarter in 0..quarters {
-                let slot = format!("(index + {}u)", quarter * 256);
-                let (k, at) = if along_k {
-                    (format!("{slot} % DEPTH"), format!("{slot} / DEPTH"))
-                } else {
-                    (format!("{slot} / {groups}u"), format!("{slot} % {groups}u"))
-                };
-                let to = format!("{side}s[({k}) * {stride}u + ({at})]");
-                let from =
-                    |k0: &str| format!("{side}4({first} + 4u * ({at}), {k0} + ({k}), {limit}, size.z)");
-                loads.push((format!("{side}_{quarter}"), to, from("0u"), from("k0 + DEPTH"), from("k0")));
-            }
-        }
+        self.line("}");
+    }
+
+    fn loads(&self) -> Vec<Load> {
+        let sides = [("left", self.product.left_along_k), ("right", self.product.right_along_k)];
+        let load = |side, along_k, quarter: u32| {
+            let (slot, groups) = (format!("(index + {}u)", quarter * 256), self.groups());
+            let (k, group) = if along_k {
+                (format!("({slot} % DEPTH)"), format!("({slot} / DEPTH)"))
+            } else {
+                (format!("({slot} / {groups}u)"), format!("({slot} % {groups}u)"))
+            };
+            Load { side, variable: format!("{side}_{quarter}"), k, group }
+        };
+        sides
+            .into_iter()
+            .flat_map(|(side, along_k)| (0..self.quarters()).map(move |at| (side, along_k, at)))
+            .map(|(side, along_k, at)| load(side, along_k, at))
+            .collect()
+    }
+
+    /// All steps of k.
+    fn steps(&mut self) {
+        let (stored, factor, loads) = (self.stored, self.factor, self.loads());
+        let weighted = self.product.kind == Kind::WeightedBits;
         // the next part of the factors is on its way while the last one is worked on; not where parts are left out
-        let ahead = self.kind != Kind::WeightedBits;
-        for (variable, _, first, ..) in loads.iter().filter(|_| ahead) {
-            line(format!("  var {variable} = {first};"));
+        for load in loads.iter().filter(|_| !weighted) {
+            self.line(format!("  var {} = {};", load.variable, load.from("0u")));
         }
-        line("  for (var k0 = 0u; k0 < size.z; k0 += DEPTH) {".into());
-        if self.kind == Kind::WeightedBits {
-            line("    if (skip(group, k0)) { continue; }\n    let shift = weight(k0);".into());
-        }
-        for (variable, to, _, _, here) in &loads {
-            line(format!("    {to} = {stored}({});", if ahead { variable } else { here }));
-        }
-        line("    workgroupBarrier();".into());
-        for (variable, _, _, next, _) in loads.iter().filter(|_| ahead) {
-            line(format!("    {variable} = {next};"));
-        }
-        line(format!("    for (var k1 = 0u; k1 < DEPTH; k1 += {UNROLLED}u) {{"));
-        for step in 0..UNROLLED {
-            line(format!("      {{\n      let k = k1 + {step}u;"));
-            for quarter in 0..quarters {
-                line(format!(
-                    "      let a{quarter} = {factor}(lefts[k * {stride}u + {}u + at.y]);",
-                    quarter * 16
-                ));
-                line(format!(
-                    "      let b{quarter} = {factor}(rights[k * {stride}u + {}u + at.x]);",
-                    quarter * 16
-                ));
+        self.line("  for (var k0 = 0u; k0 < size.z; k0 += DEPTH) {");
+        if weighted {
+            self.line("    if (doubles(k0)) {");
+            for (name, ..) in self.sums() {
+                self.line(format!("      {name} *= 2u;"));
             }
-            for row in 0..rows {
-                for quarter in 0..quarters {
-                    let (a, name) = (["x", "y", "z", "w"][row as usize % 4], format!("s{row}_{quarter}"));
-                    let left = format!("a{}.{a}", row / 4);
-                    line(match self.kind {
-                        Kind::Values => format!("      {name} = fma(vec4f({left}), b{quarter}, {name});"),
-                        Kind::Bits => format!("      {name} += countOneBits(vec4u({left}) & b{quarter});"),
-                        Kind::WeightedBits => {
-                            format!("      {name} += countOneBits(vec4u({left}) & b{quarter}) << shift;")
-                        }
-                    });
-                }
+            self.line("    }\n    if (skip(group, k0)) { continue; }");
+        }
+        for load in &loads {
+            let Load { side, variable, k, group } = load;
+            let value = if weighted { load.from("k0") } else { variable.clone() };
+            let lift = format!("lift_{side}");
+            let value = if self.shader.contains(&lift) { format!("{lift}({value})") } else { value };
+            self.line(format!(
+                "    {side}s[{k}][{group}] = {stored}(select({factor}(), {value}, k0 + {k} < size.z));"
+            ));
+        }
+        self.line("    workgroupBarrier();");
+        for load in loads.iter().filter(|_| !weighted) {
+            self.line(format!("    {} = {};", load.variable, load.from("k0 + DEPTH")));
+        }
+        // written out: a constant index is not checked, and every loop costs its counters and wgpu's guard against endless ones
+        for k in 0..DEPTH {
+            self.line("    {");
+            for at in 0..self.quarters() {
+                self.line(format!("      let a{at} = {factor}(lefts[{k}][{}u + at.y]);", at * 16));
+                self.line(format!("      let b{at} = {factor}(rights[{k}][{}u + at.x]);", at * 16));
             }
-            line("      }".into());
-        }
-        line("    }\n    workgroupBarrier();\n  }".into());
-        for row in 0..rows {
-            for quarter in 0..quarters {
-                line(format!(
-                    "  store4(first_row + {}u + 4u * at.y, first_column + {}u + 4u * at.x, s{row}_{quarter});",
-                    (row / 4) * 64 + row % 4,
-                    quarter * 64
-                ));
+            for (name, row, quarter) in self.sums() {
+                let left = format!("{factor}(a{}.{})", row / 4, ["x", "y", "z", "w"][row as usize % 4]);
+                self.line(match self.product.kind {
+                    Kind::Values => format!("      {name} = fma({left}, b{quarter}, {name});"),
+                    _ => format!("      {name} += countOneBits({left} & b{quarter});"),
+                });
             }
+            self.line("    }");
         }
-        if shader.contains("fn finish") {
-            line("  finish(group, groups, index);".into());
-        }
-        line("}".into());
-        text
+        self.line("    workgroupBarrier();\n  }");
     }
 }
 

@@ -23,8 +23,8 @@ fn right(k: u32, column: u32) -> u32 {
   return planes[select(0u, params.features * params.plane_words, zero) + column * params.plane_words + panel];
 }
 
-// Positive signs count twice.
-fn weight(k: u32) -> vec4u { return vec4u(select(0u, 1u, k < params.plane_words)); }
+// Positive signs, which come first, count twice.
+fn doubles(k: u32) -> bool { return k == params.plane_words; }
 
 fn skip(group: vec3u, k: u32) -> bool {
   if (k < params.plane_words) { return false; }

@@ -54,6 +54,12 @@ fn store4(row: u32, column: u32, counts: vec4u) {
 fn symmetric() -> bool { return params.features == params.d_sae; }
 
 fn left_out(group: vec3u, groups: vec3u, index: u32) -> bool {
+  for (var at = index; at < TILE * WORDS; at += 256u) {
+    atomicStore(&positive[at], 0u);
+    atomicStore(&zero[at], 0u);
+  }
+  for (var at = index; at < TILE; at += 256u) { atomicStore(&row_sums[at], 0); }
+  if (index < 2u) { atomicStore(&absolute[index], 0u); }
   if (!symmetric() || group.x >= group.y) { return false; }
   if (index == 0u) {
     partial[2u * (group.y * groups.x + group.x)] = 0u;
