@@ -91,8 +91,29 @@ describe.skipIf(without)(`on a device${without}`, () => {
       precision: 'bf16',
       onEvent: ({ type }) => started.push(type),
     })
-    await expect(run).rejects.toMatchObject({ code: 'DEVICE_UNAVAILABLE', message: /bf16.*f32/ })
+    await expect(run).rejects.toMatchObject({
+      code: 'DEVICE_UNAVAILABLE',
+      message: expect.stringMatching(/bf16.*f32/),
+    })
     expect(started).toEqual([])
+  })
+
+  test('half floats are for devices only, bfloat16 for the CPU only', async () => {
+    const f16: TrainOptions = { ...quick, precision: 'f16' }
+    await expect(train(data, { ...f16, device: 'cpu' })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(/f16.*f32 or bf16/),
+    })
+    if (report.devices[0]!.halfFloats) {
+      const [half, full] = [await train(data, { ...f16, device: 'gpu' }), await train(data, { ...quick, device: 'gpu' })]
+      expect(half.result.validation!.fvu).toBeCloseTo(full.result.validation!.fvu, 2)
+      for (const { model } of [half, full]) model.dispose()
+    }
+    // whatever auto would take otherwise
+    const { result, model } = await train(data, { ...quick, precision: 'bf16', device: 'auto' })
+    expect(result.device).toBe('cpu')
+    expect(result.reason).not.toBeNull()
+    model.dispose()
   })
 
   test('a run can be cancelled in its middle', async () => {

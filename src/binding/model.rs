@@ -4,7 +4,7 @@ use crate::job::{self, End, Events, Job};
 use crate::states::{Held, States};
 use bae_codes::BitMatrix;
 use bae_data::{CodesWriter, Dataset, load_model, save_model};
-use bae_model::{Architecture, Backend, Cpu, Estimator, Parameters};
+use bae_model::{Architecture, Backend, Cpu, Estimator, Parameters, Precision};
 use bae_train::{Codes as CodeFigures, Engine, MAX_THREADS, encode_chunks, evaluate};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -45,7 +45,7 @@ impl Loaded {
             let message = format!("threads is {threads}: it must be at most {MAX_THREADS}");
             return Err(Failure { code: "INVALID_ARGUMENT", message });
         }
-        let engine = Engine::choose(&device.into(), threads)?;
+        let engine = Engine::choose(&device.into(), threads, Precision::F32)?;
         if engine.is_gpu() {
             return Ok(engine.applied(&self.cpu.parameters())?);
         }

@@ -5,7 +5,7 @@ use crate::device::locked;
 use bae_model::ModelError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// An adapter, as `bae devices` shows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -108,29 +108,35 @@ pub fn adapters() -> Vec<AdapterReport> {
 pub fn choose(wanted: &Wanted) -> Result<Choice, ModelError> {
     match wanted {
         Wanted::Cpu => Ok(Choice::Cpu { reason: None }),
-        Wanted::Auto => Ok(match automatic(&adapters()) {
+        Wanted::Auto => Ok(match automatic(known()) {
             Err(reason) => Choice::Cpu { reason: Some(reason) },
             Ok(index) => match open(index) {
                 Ok(device) => Choice::Gpu(device),
                 Err(error) => Choice::Cpu { reason: Some(error.to_string()) },
             },
         }),
-        Wanted::Gpu => match adapters().first() {
+        Wanted::Gpu => match known().first() {
             Some(first) => open(first.index).map(Choice::Gpu),
             None => Err(ModelError::Unavailable(format!("no GPU: {NONE}; {INSTALL}, or use the device cpu"))),
         },
         Wanted::Index(index) => open(*index).map(Choice::Gpu),
         Wanted::Name(part) => {
-            let all = adapters();
-            match all.iter().find(|report| report.name.to_lowercase().contains(part.as_str())) {
+            let named = |report: &&AdapterReport| report.name.to_lowercase().contains(part.as_str());
+            match known().iter().find(named) {
                 Some(report) => open(report.index).map(Choice::Gpu),
                 None => Err(ModelError::Unavailable(format!(
                     "no device is called \"{part}\"; it may be auto, cpu, gpu, or one of these: {}",
-                    list(&all)
+                    list(known())
                 ))),
             }
         }
     }
+}
+
+/// The adapters there were when one was first asked for: looking takes a tenth of a second.
+fn known() -> &'static [AdapterReport] {
+    static KNOWN: OnceLock<Vec<AdapterReport>> = OnceLock::new();
+    KNOWN.get_or_init(adapters)
 }
 
 /// The index of the adapter that `auto` takes, or why it takes none.

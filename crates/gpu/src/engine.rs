@@ -1,35 +1,34 @@
 //! The step on a GPU.
 
 use crate::device::{Device, locked};
-use crate::memory::{
-    Block, ENTROPY_UNIT, Scratch, Weights, clear_poison, floats, poison, read_floats, read_words,
-};
+use crate::memory::{ENTROPY_UNIT, Scratch, Weights, clear_poison, poison, read_floats, read_words};
+use crate::pass::{Against, Pass};
 use crate::recording::{Part, Recording, TIMED, Timer};
-use crate::shaders::{self, NONE, Params, Tile, results};
+use crate::shaders::{NONE, Params, results};
 use bae_codes::BitMatrix;
 use bae_model::{
     Activation, Adam, Architecture, Backend, Batch, ModelError, Moments, Objective, Parameters, Precision,
     Stages, StepStats, Target, Trace, check_width,
 };
-use ndarray::{Array1, Array2, ArrayView2, s};
+use ndarray::{Array2, ArrayView2, s};
 use std::collections::VecDeque;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 
 /// A model on a device. Two runs with the same parameters and data on the same device give the same bits.
 pub struct Gpu {
-    device: Arc<Device>,
-    state: Mutex<State>,
-    d_in: usize,
-    d_sae: usize,
-    d_out: usize,
-    half: bool,
+    pub(crate) device: Arc<Device>,
+    pub(crate) state: Mutex<State>,
+    pub(crate) d_in: usize,
+    pub(crate) d_sae: usize,
+    pub(crate) d_out: usize,
+    pub(crate) half: bool,
 }
 
-struct State {
-    weights: Weights,
-    scratch: Option<Scratch>,
-    params: Option<wgpu::Buffer>,
+pub(crate) struct State {
+    pub weights: Weights,
+    pub scratch: Option<Scratch>,
+    pub params: Option<wgpu::Buffer>,
     poison: wgpu::Buffer,
     /// Steps sent, and not refused.
     steps: u64,
@@ -49,7 +48,7 @@ struct InFlight {
 }
 
 /// What a step's scalars are of.
-struct Subject {
+pub(crate) struct Subject {
     rows: usize,
     objective: Objective,
     labels: bool,
@@ -57,7 +56,7 @@ struct Subject {
 }
 
 impl Subject {
-    fn of(architecture: &Architecture, objective: &Objective, batch: Batch) -> Self {
+    pub fn of(architecture: &Architecture, objective: &Objective, batch: Batch) -> Self {
         Self {
             rows: batch.x.nrows(),
             objective: *objective,
@@ -150,16 +149,7 @@ impl Gpu {
         locked(&self.state).weights.blocks.len()
     }
 
-    fn tile(&self, rows: usize, columns: usize) -> Tile {
-        const FULL: usize = 96;
-        let large = Tile::Large.side() as usize;
-        // what signs.wgsl keeps besides its factors
-        let fits = self.device.report().workgroup_bytes >= Tile::Large.bytes() + 5120;
-        let fills = rows.div_ceil(large) * columns.div_ceil(large) >= FULL;
-        if fits && fills { Tile::Large } else { Tile::Small }
-    }
-
-    fn check_batch(&self, architecture: &Architecture, batch: Batch) -> Result<(), ModelError> {
+    pub(crate) fn check_batch(&self, architecture: &Architecture, batch: Batch) -> Result<(), ModelError> {
         batch.check(self.d_in, self.d_out)?;
         let rows = batch.x.nrows();
         let refuse = |what: String| Err(ModelError::Unavailable(what));
@@ -182,7 +172,7 @@ impl Gpu {
         Ok(())
     }
 
-    fn params(&self, architecture: &Architecture, objective: &Objective, batch: Batch) -> Params {
+    pub(crate) fn params(&self, architecture: &Architecture, objective: &Objective, batch: Batch) -> Params {
         let rows = batch.x.nrows();
         let n = rows as f64;
         let penalised = architecture.estimator().is_some();
@@ -225,14 +215,10 @@ impl Gpu {
         let scratch = scratch.as_ref().expect("prepared");
         let mut recording = Recording::new(&self.device);
         let pass = Pass {
-            gpu: self,
-            weights,
-            scratch,
-            poison,
             which,
-            params,
             against: Against::of(batch),
-            architecture,
+            half: self.half,
+            ..Pass::new(&self.device, weights, scratch, poison, params, architecture)
         };
         pass.record(&mut recording, None)?;
         recording.copy(&scratch.results, &readback, 4 * results::COUNT as u64);
@@ -298,7 +284,7 @@ impl Gpu {
         Ok(words)
     }
 
-    fn stats(&self, words: &[u32; results::COUNT], step: &Subject) -> StepStats {
+    pub(crate) fn stats(&self, words: &[u32; results::COUNT], step: &Subject) -> StepStats {
         let float = |at: usize| f64::from(f32::from_bits(words[at]));
         let wide = |low: usize, high: usize| u64::from(words[high]) << 32 | u64::from(words[low]);
         let rows = step.rows as f64;
@@ -319,7 +305,7 @@ impl Gpu {
     }
 }
 
-fn not_finite(entry: u32, d_sae: usize) -> ModelError {
+pub(crate) fn not_finite(entry: u32, d_sae: usize) -> ModelError {
     ModelError::NotFinite { row: entry as usize / d_sae, feature: entry as usize % d_sae }
 }
 
@@ -347,7 +333,7 @@ impl State {
     }
 
     /// Makes memory for batches of so many rows.
-    fn prepare(
+    pub fn prepare(
         &mut self,
         device: &Device,
         rows: usize,
@@ -364,7 +350,7 @@ impl State {
     }
 
     /// Copies a batch towards the device; it may still be at work on the one before.
-    fn upload(&self, device: &Device, batch: Batch, which: usize) -> Result<(), ModelError> {
+    pub fn upload(&self, device: &Device, batch: Batch, which: usize) -> Result<(), ModelError> {
         let scratch = self.scratch.as_ref().expect("prepared");
         let write = |buffer: &wgpu::Buffer, states: ArrayView2<f32>| {
             let states = states.as_standard_layout();
@@ -391,293 +377,6 @@ impl State {
         let stamps = if self.timer.is_some() { u64::from(TIMED) * 16 } else { 0 };
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         device.allocate("results", STAMPS + stamps, usage)
-    }
-}
-
-/// What one forward and backward pass works on.
-struct Pass<'a> {
-    gpu: &'a Gpu,
-    weights: &'a Weights,
-    scratch: &'a Scratch,
-    poison: &'a wgpu::Buffer,
-    which: usize,
-    params: Params,
-    against: Against,
-    architecture: &'a Architecture,
-}
-
-/// What outputs are compared with.
-#[derive(Clone, Copy, PartialEq)]
-enum Against {
-    Input,
-    States,
-    Labels,
-}
-
-impl Against {
-    fn of(batch: Batch) -> Self {
-        match batch.target {
-            Target::Input => Against::Input,
-            Target::States(_) => Against::States,
-            Target::Labels(_) => Against::Labels,
-        }
-    }
-}
-
-/// Where gradients and intermediates go when nothing is updated.
-struct Kept {
-    grad_y: wgpu::Buffer,
-    blocks: Vec<KeptBlock>,
-    b_dec: wgpu::Buffer,
-}
-
-struct KeptBlock {
-    z: wgpu::Buffer,
-    grad_h: wgpu::Buffer,
-    w_enc: wgpu::Buffer,
-    b_enc: wgpu::Buffer,
-    w_dec: wgpu::Buffer,
-}
-
-impl Pass<'_> {
-    /// Forward, backward and update; with `kept`, gradients instead of the update.
-    fn record(&self, to: &mut Recording, kept: Option<&Kept>) -> Result<(), ModelError> {
-        to.half(self.gpu.half);
-        to.clear(&self.scratch.results);
-        match self.architecture.activation {
-            Activation::Binary(_) => {
-                self.codes(to)?;
-                self.counts(to)?;
-            }
-            _ => self.values(to)?,
-        }
-        self.outputs(to)?;
-        self.errors(to, kept)?;
-        to.part(Part::Adam);
-        let b_dec = kept.map(|kept| &kept.b_dec);
-        self.bias(to, &shaders::BIAS_OF_OUTPUTS, self.gpu.d_out, &self.weights.b_dec, b_dec)?;
-        for (at, block) in self.weights.blocks.iter().enumerate() {
-            self.backward(to, at, block, kept.map(|kept| &kept.blocks[at]))?;
-        }
-        Ok(())
-    }
-
-    fn rows(&self) -> usize {
-        self.params.rows as usize
-    }
-
-    fn block(&self, block: &Block) -> Params {
-        self.params.block(self.weights, block)
-    }
-
-    /// Pre-activations and codes.
-    fn codes(&self, to: &mut Recording) -> Result<(), ModelError> {
-        let Scratch { x, z, codes, .. } = self.scratch;
-        for (block, z) in self.weights.blocks.iter().zip(z) {
-            to.params(&self.block(block));
-            to.part(Part::Encode);
-            self.encode(to, &x[self.which], block, z)?;
-            to.part(Part::Turn);
-            let groups = [self.rows().div_ceil(64), block.features.div_ceil(32), 1];
-            to.run(&shaders::BINARIZE, groups, &[z, codes, self.poison])?;
-        }
-        Ok(())
-    }
-
-    fn encode(
-        &self,
-        to: &mut Recording,
-        x: &wgpu::Buffer,
-        block: &Block,
-        z: &wgpu::Buffer,
-    ) -> Result<(), ModelError> {
-        let shape = [self.rows(), block.features];
-        let tile = self.gpu.tile(shape[0], shape[1]);
-        let buffers = [x, &block.w_enc.values, &block.b_enc.values, z];
-        to.product(&shaders::ENCODE, tile, shape, &buffers)
-    }
-
-    /// What is counted of the codes.
-    fn counts(&self, to: &mut Recording) -> Result<(), ModelError> {
-        let Scratch { codes, tables, pull, live, results, live_codes, live_ones, .. } = self.scratch;
-        let (rows, panels) = (self.rows(), self.params.panels as usize);
-        to.params(&self.params);
-        self.turn(to)?;
-        to.run(&shaders::ENTROPY, [1, 1, 1], &[&self.scratch.ones, tables, pull, live, results])?;
-        to.part(Part::Penalties);
-        to.clear(live_ones);
-        to.run(&shaders::LIVE_CODES, [rows.div_ceil(64), panels, 1], &[codes, live, live_codes, live_ones])
-    }
-
-    fn turn(&self, to: &mut Recording) -> Result<(), ModelError> {
-        let Scratch { codes, turned, ones, .. } = self.scratch;
-        to.part(Part::Turn);
-        to.clear(ones);
-        let groups = [self.params.panels as usize, (self.params.row_words as usize).div_ceil(4), 1];
-        to.run(&shaders::TURN, groups, &[codes, turned, ones])
-    }
-
-    /// Codes that are real values.
-    fn values(&self, to: &mut Recording) -> Result<(), ModelError> {
-        let Scratch { x, z, partials, results, values, .. } = self.scratch;
-        let [h, least] = values.as_ref().expect("prepared");
-        let block = &self.weights.blocks[0];
-        to.params(&self.block(block));
-        to.part(Part::Encode);
-        self.encode(to, &x[self.which], block, &z[0])?;
-        if let Activation::TopK(_) = self.architecture.activation {
-            to.run(&shaders::LARGEST, [self.rows(), 1, 1], &[&z[0], least])?;
-        }
-        let groups = [block.features.div_ceil(64), self.rows(), 1];
-        to.run(&shaders::ACTIVATE, groups, &[&z[0], least, h, partials, self.poison])?;
-        to.run(&shaders::SIZES_TOTAL, [1, 1, 1], &[partials, results])
-    }
-
-    fn outputs(&self, to: &mut Recording) -> Result<(), ModelError> {
-        let Scratch { codes, y, values, .. } = self.scratch;
-        to.part(Part::Decode);
-        let b_dec = &self.weights.b_dec.values;
-        let shape = [self.rows(), self.gpu.d_out];
-        let tile = self.gpu.tile(shape[0], shape[1]);
-        for block in &self.weights.blocks {
-            to.params(&self.block(block));
-            let w_dec = &block.w_dec.values;
-            match values {
-                Some([h, _]) if self.architecture.estimator().is_none() => {
-                    to.product(&shaders::DECODE_VALUES, tile, shape, &[h, w_dec, b_dec, y])?;
-                }
-                _ => to.product(&shaders::DECODE, tile, shape, &[codes, w_dec, b_dec, y])?,
-            }
-        }
-        Ok(())
-    }
-
-    fn errors(&self, to: &mut Recording, kept: Option<&Kept>) -> Result<(), ModelError> {
-        let Scratch { x, target, y, errors, column_partials, partials, results, nothing, .. } = self.scratch;
-        let (rows, d_out) = (self.rows(), self.gpu.d_out);
-        let grad_y = kept.map_or(&nothing[0], |kept| &kept.grad_y);
-        to.part(Part::Errors);
-        to.params(&self.params);
-        let columns = [d_out.div_ceil(32), rows.div_ceil(64), 1];
-        let target = match self.against {
-            Against::Input => &x[self.which],
-            Against::States => &target[self.which],
-            Against::Labels => {
-                let labels = &target[self.which];
-                to.run(&shaders::CROSS_ENTROPY, [rows, 1, 1], &[y, labels, errors, grad_y, partials])?;
-                to.run(&shaders::CROSS_ENTROPY_TOTAL, [1, 1, 1], &[partials, results])?;
-                to.run(&shaders::HITS_TOTAL, [1, 1, 1], &[partials, results])?;
-                return to.run(&shaders::SUMS_OF_OUTPUTS, columns, &[errors, column_partials]);
-            }
-        };
-        to.run(&shaders::ERRORS, columns, &[y, target, errors, grad_y, column_partials, partials])?;
-        to.run(&shaders::SQUARES_TOTAL, [1, 1, 1], &[partials, results])
-    }
-
-    /// Signs of a block's covariances, and their sizes.
-    fn signs(&self, to: &mut Recording, block: &Block) -> Result<(), ModelError> {
-        let Scratch { turned, ones, planes, zeros, sums, partial, results, .. } = self.scratch;
-        to.part(Part::Covariance);
-        to.clear(zeros);
-        if block.first == 0 {
-            to.clear(sums);
-        }
-        let shape = [block.features, self.gpu.d_sae];
-        let tile = self.gpu.tile(shape[0], shape[1]);
-        let side = tile.side() as usize;
-        let partials = shape.map(|size| size.div_ceil(side)).iter().product::<usize>() as u32;
-        to.params(&Params { partials, ..self.block(block) });
-        to.product(&shaders::SIGNS, tile, shape, &[turned, ones, planes, zeros, sums, partial])?;
-        to.run(&shaders::ABSOLUTE_TOTAL, [1, 1, 1], &[partial, results])
-    }
-
-    fn backward(
-        &self,
-        to: &mut Recording,
-        at: usize,
-        block: &Block,
-        kept: Option<&KeptBlock>,
-    ) -> Result<(), ModelError> {
-        let scratch = self.scratch;
-        let Scratch { x, turned, pull, sums, signed_counts, errors, column_partials, nothing, .. } = scratch;
-        let (z, rows) = (&scratch.z[at], self.rows());
-        let shape = [rows, block.features];
-        let tile = self.gpu.tile(shape[0], shape[1]);
-        let grad_h = kept.map_or(&nothing[0], |kept| &kept.grad_h);
-        let w_dec = &block.w_dec.values;
-        if let Some(kept) = kept {
-            to.copy(z, &kept.z, 4 * (rows * block.features) as u64);
-        }
-        let real = self.architecture.estimator().is_none();
-        if !real {
-            self.signs(to, block)?;
-            if self.params.covariance_scale != 0.0 {
-                let Scratch { live_codes, live_ones, live, planes, zeros, .. } = scratch;
-                to.part(Part::Penalties);
-                // the tiles that have zeros are those of the signs
-                let tile = self.gpu.tile(block.features, self.gpu.d_sae);
-                let buffers = [live_codes, live_ones, live, planes, zeros, signed_counts];
-                to.product(&shaders::SIGNED_COUNTS, tile, shape, &buffers)?;
-            }
-        }
-        to.part(Part::GradH);
-        to.params(&self.block(block));
-        let values = scratch.values.as_ref().filter(|_| real);
-        if let Some([h, least]) = values {
-            let buffers = [errors, w_dec, h, least, z, grad_h];
-            to.product(&shaders::GRAD_Z_VALUES, tile, shape, &buffers)?;
-        } else {
-            let buffers = [errors, w_dec, pull, signed_counts, sums, z, grad_h];
-            to.product(&shaders::GRAD_Z, tile, shape, &buffers)?;
-        }
-        to.part(Part::Adam);
-        let groups = [block.features.div_ceil(32), rows.div_ceil(64), 1];
-        to.run(&shaders::SUMS_OF_FEATURES, groups, &[z, column_partials])?;
-        let b_enc = kept.map(|kept| &kept.b_enc);
-        self.bias(to, &shaders::BIAS_OF_FEATURES, block.features, &block.b_enc, b_enc)?;
-
-        to.part(Part::GradEncoder);
-        let shape = [self.gpu.d_in, block.features];
-        let [values_of, first, second] = self.updated(&block.w_enc, kept.map(|kept| &kept.w_enc));
-        let buffers = [&x[self.which], z, self.poison, values_of, first, second];
-        to.product(&shaders::GRAD_ENCODER, self.gpu.tile(shape[0], shape[1]), shape, &buffers)?;
-
-        to.part(Part::GradDecoder);
-        let shape = [block.features, self.gpu.d_out];
-        let tile = self.gpu.tile(shape[0], shape[1]);
-        let [values_of, first, second] = self.updated(&block.w_dec, kept.map(|kept| &kept.w_dec));
-        let (shader, codes) = match values {
-            Some([h, _]) => (&shaders::GRAD_DECODER_VALUES, h),
-            None => (&shaders::GRAD_DECODER, turned),
-        };
-        to.product(shader, tile, shape, &[codes, errors, self.poison, values_of, first, second])
-    }
-
-    fn bias(
-        &self,
-        to: &mut Recording,
-        shader: &shaders::Shader,
-        columns: usize,
-        tensor: &crate::memory::Tensor,
-        kept: Option<&wgpu::Buffer>,
-    ) -> Result<(), ModelError> {
-        let [values, first, second] = self.updated(tensor, kept);
-        let buffers = [&self.scratch.column_partials, self.poison, values, first, second];
-        to.run(shader, [columns.div_ceil(64), 1, 1], &buffers)
-    }
-
-    /// What Adam changes; or where a gradient is kept instead.
-    fn updated<'b>(
-        &'b self,
-        tensor: &'b crate::memory::Tensor,
-        kept: Option<&'b wgpu::Buffer>,
-    ) -> [&'b wgpu::Buffer; 3] {
-        let [_, one, two] = &self.scratch.nothing;
-        match (kept, &tensor.moments) {
-            (Some(kept), _) => [kept, one, two],
-            (None, Some([first, second])) => [&tensor.values, first, second],
-            (None, None) => unreachable!("moments are made before a step"),
-        }
     }
 }
 
@@ -722,92 +421,7 @@ impl Backend for Gpu {
         objective: &Objective,
         batch: Batch,
     ) -> Result<Trace, ModelError> {
-        self.check_batch(architecture, batch)?;
-        let device = &*self.device;
-        let mut state = locked(&self.state);
-        let state = &mut *state;
-        state.prepare(device, batch.x.nrows(), architecture)?;
-        state.upload(device, batch, 0)?;
-        let (rows, d_in, d_out) = (batch.x.nrows(), self.d_in, self.d_out);
-        let poison = poison(device)?;
-        let keep = |name: &str, count: usize| floats(device, name, count);
-        let kept_block = |block: &Block| {
-            Ok(KeptBlock {
-                z: keep("pre-activations", rows * block.features)?,
-                grad_h: keep("gradients", rows * block.features)?,
-                w_enc: keep("gradients", d_in * block.features)?,
-                b_enc: keep("gradients", block.features)?,
-                w_dec: keep("gradients", d_out * block.features)?,
-            })
-        };
-        let kept = Kept {
-            grad_y: keep("gradients", rows * d_out)?,
-            blocks: state.weights.blocks.iter().map(kept_block).collect::<Result<_, ModelError>>()?,
-            b_dec: keep("gradients", d_out)?,
-        };
-        let params = Params { keep: 1, ..self.params(architecture, objective, batch) };
-        let scratch = state.scratch.as_ref().expect("prepared");
-        let weights = &state.weights;
-        let mut recording = Recording::new(device);
-        let pass = Pass {
-            gpu: self,
-            weights,
-            scratch,
-            poison: &poison,
-            which: 0,
-            params,
-            against: Against::of(batch),
-            architecture,
-        };
-        pass.record(&mut recording, Some(&kept))?;
-        recording.submit(&mut state.params, None)?;
-
-        let entry = read_words(device, &poison, 1)?[0];
-        if entry != NONE {
-            return Err(not_finite(entry, self.d_sae));
-        }
-        let mut words = [0u32; results::COUNT];
-        words.copy_from_slice(&read_words(device, &scratch.results, results::COUNT)?);
-        let matrix = |buffer: &wgpu::Buffer, rows: usize, columns: usize| {
-            let values = read_floats(device, buffer, rows * columns)?;
-            let values = values.into_iter().map(f64::from).collect();
-            Ok::<_, ModelError>(Array2::from_shape_vec((rows, columns), values).expect("as many as read"))
-        };
-        let row = |buffer: &wgpu::Buffer, columns: usize| {
-            Ok::<Array1<f64>, ModelError>(matrix(buffer, 1, columns)?.row(0).to_owned())
-        };
-        let wide = || Array2::<f64>::zeros((rows, self.d_sae));
-        let (mut z, mut grad_h, mut grad_z, mut h) = (wide(), wide(), wide(), wide());
-        let mut gradient = Parameters::<f64>::zeros(d_in, self.d_sae, d_out);
-        for ((block, kept), scratch_z) in weights.blocks.iter().zip(&kept.blocks).zip(&scratch.z) {
-            let range = block.first..block.first + block.features;
-            let width = block.features;
-            z.slice_mut(s![.., range.clone()]).assign(&matrix(&kept.z, rows, width)?);
-            grad_h.slice_mut(s![.., range.clone()]).assign(&matrix(&kept.grad_h, rows, width)?);
-            grad_z.slice_mut(s![.., range.clone()]).assign(&matrix(scratch_z, rows, width)?);
-            gradient.w_enc.slice_mut(s![.., range.clone()]).assign(&matrix(&kept.w_enc, d_in, width)?);
-            gradient.w_dec.slice_mut(s![range.clone(), ..]).assign(&matrix(&kept.w_dec, width, d_out)?);
-            gradient.b_enc.slice_mut(s![range]).assign(&row(&kept.b_enc, width)?);
-        }
-        gradient.b_dec = row(&kept.b_dec, d_out)?;
-        let binary = architecture.estimator().is_some();
-        if binary {
-            let codes = read_words(device, &scratch.codes, self.d_sae.div_ceil(32) * rows)?;
-            let codes = BitMatrix::from_panels(rows, self.d_sae, &codes);
-            h = Array2::from_shape_fn(h.dim(), |(row, j)| f64::from(u8::from(codes.get(row, j))));
-        } else if let Some([values, _]) = &scratch.values {
-            h = matrix(values, rows, self.d_sae)?;
-        }
-        Ok(Trace {
-            z,
-            h,
-            y: matrix(&scratch.y, rows, d_out)?,
-            grad_y: matrix(&kept.grad_y, rows, d_out)?,
-            grad_h,
-            grad_z,
-            gradient,
-            stats: self.stats(&words, &Subject::of(architecture, objective, batch)),
-        })
+        self.look_into(architecture, objective, batch)
     }
 
     fn encode(&self, architecture: &Architecture, x: ArrayView2<f32>) -> Result<BitMatrix, ModelError> {
@@ -859,16 +473,7 @@ impl Backend for Gpu {
         })?;
         let mut recording = Recording::new(&self.device);
         let params = Params::new(rows, self.d_in, self.d_sae, self.d_out);
-        let pass = Pass {
-            gpu: self,
-            weights: &state.weights,
-            scratch,
-            poison: &state.poison,
-            which: 0,
-            params,
-            against: Against::Input,
-            architecture: &architecture,
-        };
+        let pass = Pass::new(&self.device, &state.weights, scratch, &state.poison, params, &architecture);
         recording.clear(&scratch.results);
         recording.params(&params);
         pass.turn(&mut recording)?;
@@ -912,14 +517,9 @@ impl Gpu {
         let weights = &state.weights;
         let mut recording = Recording::new(&self.device);
         let pass = Pass {
-            gpu: self,
-            weights,
-            scratch,
-            poison: &poison,
-            which: 0,
-            params,
             against: Against::of(batch),
-            architecture,
+            half: self.half,
+            ..Pass::new(&self.device, weights, scratch, &poison, params, architecture)
         };
         pass.codes(&mut recording)?;
         recording.submit(&mut state.params, None)?;
@@ -947,16 +547,7 @@ impl Gpu {
         })?;
         let params = Params::new(rows, self.d_in, self.d_sae, self.d_out).output(architecture.output);
         let mut recording = Recording::new(&self.device);
-        let pass = Pass {
-            gpu: self,
-            weights: &state.weights,
-            scratch,
-            poison: &state.poison,
-            which: 0,
-            params,
-            against: Against::Input,
-            architecture: &binary,
-        };
+        let pass = Pass::new(&self.device, &state.weights, scratch, &state.poison, params, &binary);
         pass.outputs(&mut recording)?;
         recording.submit(&mut state.params, None)?;
         let y = read_floats(&self.device, &scratch.y, rows * self.d_out)?;

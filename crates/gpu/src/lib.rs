@@ -7,9 +7,11 @@ mod adapters;
 mod device;
 mod engine;
 mod memory;
+mod pass;
 mod peak;
 mod recording;
 mod shaders;
+mod trace;
 
 pub use adapters::{AdapterReport, Choice, Wanted, adapters, automatic, choose, open, open_limited};
 pub use device::Device;

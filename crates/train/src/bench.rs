@@ -158,8 +158,7 @@ pub fn bench(
         covariance_weight: options.covariance_weight,
         ..Objective::default()
     };
-    let engine = Engine::choose(&options.device, options.threads)?;
-    engine.check(options.precision)?;
+    let engine = Engine::choose(&options.device, options.threads, options.precision)?;
     let Drawn { x, parameters, density, live, open } = engine.install(|| draw(options, architecture));
     let mut model = engine.timed(&parameters, options.batch_size, options.precision)?;
     let batch = Batch { x: x.view(), target: Target::Input };

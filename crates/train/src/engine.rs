@@ -26,15 +26,29 @@ pub struct EngineReport {
 }
 
 impl Engine {
-    /// What `wanted` comes to on this machine; `threads` 0 takes what the machine offers.
+    /// What `wanted` comes to on this machine, for steps with products of this precision; `threads` 0 takes what the machine
+    /// offers. `auto` takes the CPU, and says why, where a GPU cannot do what is asked.
     ///
     /// # Errors
-    /// [`bae_model::ModelError::Unavailable`] if a device is asked for that is not there.
-    pub fn choose(wanted: &Wanted, threads: usize) -> Result<Self, TrainError> {
+    /// [`bae_model::ModelError::Unavailable`] if a device is asked for that is not there or cannot do it,
+    /// [`TrainError::Option`] if it is the CPU that cannot.
+    pub fn choose(wanted: &Wanted, threads: usize, precision: Precision) -> Result<Self, TrainError> {
         let (device, reason) = match choose(wanted)? {
             Choice::Cpu { reason } => (None, reason),
-            Choice::Gpu(device) => (Some(device), None),
+            Choice::Gpu(device) => match Gpu::check(&device, precision) {
+                Err(error) if *wanted == Wanted::Auto => (None, Some(error.to_string())),
+                checked => {
+                    checked?;
+                    (Some(device), None)
+                }
+            },
         };
+        if device.is_none() && precision == Precision::F16 {
+            let reason = reason.map_or(String::new(), |reason| format!(" ({reason})"));
+            return Err(TrainError::Option(format!(
+                "precision is f16, which only GPUs have, and this is the CPU{reason}: it may be f32 or bf16 here"
+            )));
+        }
         Ok(Self { threads: Cpu::new(&Parameters::zeros(0, 0, 0), threads), device, reason })
     }
 
@@ -51,23 +65,6 @@ impl Engine {
     /// Whether models are put on a device.
     pub fn is_gpu(&self) -> bool {
         self.device.is_some()
-    }
-
-    /// Refuses, with the reason, a precision that products do not have there.
-    ///
-    /// # Errors
-    /// [`bae_model::ModelError::Unavailable`], [`TrainError::Option`].
-    pub fn check(&self, precision: Precision) -> Result<(), TrainError> {
-        match &self.device {
-            Some(device) => Ok(Gpu::check(device, precision)?),
-            None if precision == Precision::F16 => {
-                let reason = self.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
-                Err(TrainError::Option(format!(
-                    "precision is f16, which only GPUs have, and this is the CPU{reason}: it may be f32 or bf16 here"
-                )))
-            }
-            None => Ok(()),
-        }
     }
 
     /// Runs `work` on the engine's threads.

@@ -104,8 +104,7 @@ pub fn train(
     let (training, held_out) = split(data.rows(), options, &mut rng)?;
     let plan = options.plan(data.d_in(), training.len())?;
     plan.check_memory(data.d_in(), training.len())?;
-    let engine = Engine::choose(&options.device, options.threads)?;
-    engine.check(plan.precision)?;
+    let engine = Engine::choose(&options.device, options.threads, plan.precision)?;
     on_event(&Event::Start {
         rows: data.rows(),
         train_rows: training.len(),
