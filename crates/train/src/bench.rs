@@ -239,21 +239,23 @@ impl BenchOptions {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<f64>, TrainError> {
         let adam = Adam::new(self.learning_rate);
-        let (began, mut ahead, mut seconds) = (Instant::now(), 0, vec![]);
+        let (all, mut seconds) = (Instant::now(), vec![]);
         for _ in 0..self.steps {
             go_on(cancel)?;
             let began = Instant::now();
-            match model.step_ahead(architecture, objective, &adam, batch)? {
-                Some(_) => seconds.push(began.elapsed().as_secs_f64()),
-                None => ahead += 1,
+            if model.step_ahead(architecture, objective, &adam, batch)?.is_some() {
+                seconds.push(began.elapsed().as_secs_f64());
+                progress(self.warm_up + seconds.len());
             }
-            progress(self.warm_up + seconds.len());
         }
-        while model.catch_up()?.is_some() {}
-        if ahead > 0 {
-            seconds = vec![began.elapsed().as_secs_f64() / self.steps as f64; self.steps];
+        let late = self.steps - seconds.len();
+        for answered in self.steps - late..self.steps {
+            model.catch_up()?;
+            progress(self.warm_up + answered + 1);
         }
-        progress(self.warm_up + self.steps);
+        if late > 0 {
+            seconds = vec![all.elapsed().as_secs_f64() / self.steps as f64; self.steps];
+        }
         Ok(seconds)
     }
 
