@@ -96,6 +96,16 @@ describe.skipIf(without)(`on a device${without}`, () => {
       message: expect.stringMatching(/bf16.*f32/),
     })
     expect(started).toEqual([])
+    const large = Float32Array.from({ length: 2 * 60_000 }, (_, i) => i % 7)
+    const tooMany = train(
+      { data: large, shape: [60_000, 2] },
+      { dSae: 2, batchSize: 47_000, device: 'gpu', onEvent: ({ type }) => started.push(type) },
+    )
+    await expect(tooMany).rejects.toMatchObject({
+      code: 'DEVICE_UNAVAILABLE',
+      message: expect.stringMatching(/47000 rows.*46340/),
+    })
+    expect(started).toEqual([])
   })
 
   test('half floats are for devices only, bfloat16 for the CPU only', async () => {
@@ -105,7 +115,10 @@ describe.skipIf(without)(`on a device${without}`, () => {
       message: expect.stringMatching(/f16.*f32 or bf16/),
     })
     if (report.devices[0]!.halfFloats) {
-      const [half, full] = [await train(data, { ...f16, device: 'gpu' }), await train(data, { ...quick, device: 'gpu' })]
+      const [half, full] = [
+        await train(data, { ...f16, device: 'gpu' }),
+        await train(data, { ...quick, device: 'gpu' }),
+      ]
       expect(half.result.validation!.fvu).toBeCloseTo(full.result.validation!.fvu, 2)
       for (const { model } of [half, full]) model.dispose()
     }

@@ -37,7 +37,9 @@ const { bench, devices } = await import('../dist/index.js')
 
 const found = await devices()
 const named = found.devices.find(({ index, name }) =>
-  options.device === 'gpu' ? index === 0 : `${index}` === options.device || name.includes(options.device),
+  options.device === 'gpu'
+    ? index === 0
+    : `${index}` === options.device || name.toLowerCase().includes(options.device.toLowerCase()),
 )
 if (!named) {
   say(

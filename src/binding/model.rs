@@ -4,8 +4,9 @@ use crate::job::{self, End, Events, Job};
 use crate::states::{Held, States};
 use bae_codes::BitMatrix;
 use bae_data::{CodesWriter, Dataset, load_model, save_model};
+use bae_gpu::Widths;
 use bae_model::{Architecture, Backend, Cpu, Estimator, Parameters, Precision};
-use bae_train::{Codes as CodeFigures, Engine, MAX_THREADS, encode_chunks, evaluate};
+use bae_train::{Codes as CodeFigures, Engine, MAX_THREADS, Task, encode_chunks, evaluate};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use serde_json::{Map, Value, json};
@@ -38,6 +39,11 @@ impl Loaded {
         Self { cpu: Cpu::new(&parameters, 0), architecture: Architecture::binary(estimator), config }
     }
 
+    fn task(&self) -> Task {
+        let widths = Widths { d_in: self.cpu.d_in(), d_sae: self.cpu.d_sae(), d_out: self.cpu.d_in() };
+        Task { precision: Precision::F32, rows: 1, widths }
+    }
+
     /// The model where it is asked for.
     fn on(&self, Place { device, threads }: Place) -> std::result::Result<Box<dyn Backend>, Failure> {
         let threads = threads as usize;
@@ -45,7 +51,7 @@ impl Loaded {
             let message = format!("threads is {threads}: it must be at most {MAX_THREADS}");
             return Err(Failure { code: "INVALID_ARGUMENT", message });
         }
-        let engine = Engine::choose(&device.into(), threads, Precision::F32)?;
+        let engine = Engine::choose(&device.into(), threads, self.task())?;
         if engine.is_gpu() {
             return Ok(engine.applied(&self.cpu.parameters())?);
         }

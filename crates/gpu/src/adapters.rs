@@ -119,18 +119,24 @@ pub fn choose(wanted: &Wanted) -> Result<Choice, ModelError> {
             Some(first) => open(first.index).map(Choice::Gpu),
             None => Err(ModelError::Unavailable(format!("no GPU: {NONE}; {INSTALL}, or use the device cpu"))),
         },
-        Wanted::Index(index) => open(*index).map(Choice::Gpu),
-        Wanted::Name(part) => {
-            let named = |report: &&AdapterReport| report.name.to_lowercase().contains(part.as_str());
-            match known().iter().find(named) {
-                Some(report) => open(report.index).map(Choice::Gpu),
-                None => Err(ModelError::Unavailable(format!(
-                    "no device is called \"{part}\"; it may be auto, cpu, gpu, or one of these: {}",
-                    list(known())
-                ))),
-            }
+        // a number beyond the list is more likely part of a name
+        Wanted::Index(index) if *index < known().len() || named(&index.to_string()).is_none() => {
+            open(*index).map(Choice::Gpu)
         }
+        Wanted::Index(index) => choose(&Wanted::Name(index.to_string())),
+        Wanted::Name(part) => match named(part) {
+            Some(report) => open(report.index).map(Choice::Gpu),
+            None => Err(ModelError::Unavailable(format!(
+                "no device is called \"{part}\"; it may be auto, cpu, gpu, or one of these: {}",
+                list(known())
+            ))),
+        },
     }
+}
+
+/// The first device whose name contains this.
+fn named(part: &str) -> Option<&'static AdapterReport> {
+    known().iter().find(|report| report.name.to_lowercase().contains(part))
 }
 
 /// The adapters there were when one was first asked for: looking takes a tenth of a second.
@@ -159,6 +165,11 @@ pub fn open(index: usize) -> Result<Arc<Device>, ModelError> {
         return Ok(device.clone());
     }
     let (adapter, report) = at(index)?;
+    if known().get(index) != Some(&report) {
+        let message =
+            format!("the devices have changed: {index} is {} now; start the program anew", report.name);
+        return Err(ModelError::Unavailable(message));
+    }
     let device = Arc::new(Device::open(&adapter, report)?);
     open.insert(index, device.clone());
     Ok(device)
@@ -233,7 +244,8 @@ fn report(adapter: &wgpu::Adapter) -> AdapterReport {
         name: info.name,
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
         max_buffer_bytes: limits.max_buffer_size,
-        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        // shaders count words in 32 bits
+        max_binding_bytes: limits.max_storage_buffer_binding_size.min(i32::MAX as u64),
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         half_floats: adapter.features().contains(wgpu::Features::SHADER_F16),
         timestamps: adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY),

@@ -3,8 +3,10 @@
 use crate::adapters::AdapterReport;
 use crate::shaders::{Access, Form, Shader};
 use bae_model::ModelError;
+use std::cell::Cell;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, Once};
 
 /// A device that is ready for work. Pipelines are built when first needed and kept.
 pub struct Device {
@@ -83,11 +85,23 @@ impl Device {
         self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
 
+    /// Runs `work`; wgpu panics where a driver fails in a way that it has no error for, most often because the device is lost.
+    fn guarded<T>(&self, work: impl FnOnce() -> T) -> Result<T, ModelError> {
+        quietly(work).map_err(|said| {
+            let lost = || ModelError::DeviceLost(format!("{}: {said}", self.report.name));
+            locked(&self.failure).get_or_insert_with(lost).clone()
+        })
+    }
+
     /// Runs `work` and returns what went wrong in it.
     pub(crate) fn watched<T>(&self, work: impl FnOnce() -> T) -> Result<T, ModelError> {
         if let Some(failure) = self.failure() {
             return Err(failure);
         }
+        self.guarded(|| self.scoped(work))?
+    }
+
+    fn scoped<T>(&self, work: impl FnOnce() -> T) -> Result<T, ModelError> {
         let filters =
             [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation];
         let scopes = filters.map(|filter| self.device.push_error_scope(filter));
@@ -248,13 +262,34 @@ impl Device {
     /// Waits for a submission, or for all.
     pub(crate) fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<(), ModelError> {
         let poll = wgpu::PollType::Wait { submission_index: submission, timeout: None };
-        let polled = self.device.poll(poll);
+        let polled = self.guarded(|| self.device.poll(poll))?;
         match (self.failure(), polled) {
             (Some(failure), _) => Err(failure),
             (None, Err(error)) => Err(ModelError::DeviceLost(format!("{}: {error}", self.report.name))),
             (None, Ok(_)) => Ok(()),
         }
     }
+}
+
+/// Runs `work`; if it panics, gives what it said, and nothing is printed.
+fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    static HOOK: Once = Once::new();
+    thread_local!(static QUIET: Cell<bool> = const { Cell::new(false) });
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                before(panic)
+            }
+        }));
+    });
+    let outer = QUIET.replace(true);
+    let result = std::panic::catch_unwind(AssertUnwindSafe(work));
+    QUIET.set(outer);
+    result.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        one_line(text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the driver failed"))
+    })
 }
 
 fn of_wgpu(error: &wgpu::Error) -> ModelError {
@@ -269,4 +304,24 @@ fn of_wgpu(error: &wgpu::Error) -> ModelError {
 /// Messages of drivers and of wgpu have many lines.
 fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::open_limited;
+    use crate::shaders::testing::device;
+    use bae_model::ModelError;
+
+    #[test]
+    fn what_panics_in_wgpu_is_a_lost_device_from_then_on() {
+        let Some(shared) = device() else { return };
+        let own = open_limited(shared.report().index, shared.report().max_binding_bytes).expect("a device");
+        let error = own.guarded::<()>(|| panic!("Error in poll:\nParent device is lost")).unwrap_err();
+        assert!(
+            matches!(&error, ModelError::DeviceLost(said) if said.ends_with("Error in poll: Parent device is lost"))
+        );
+        assert_eq!(own.failure().map(|failure| failure.to_string()), Some(error.to_string()));
+        assert!(own.wait(None).is_err() && own.buffer("anything", 16).is_err());
+        assert!(shared.failure().is_none());
+    }
 }

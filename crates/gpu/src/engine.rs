@@ -1,7 +1,7 @@
 //! The step on a GPU.
 
 use crate::device::{Device, locked};
-use crate::memory::{ENTROPY_UNIT, Scratch, Weights, clear_poison, poison, read_floats, read_words};
+use crate::memory::{ENTROPY_UNIT, Scratch, Weights, Widths, clear_poison, poison, read_floats, read_words};
 use crate::pass::{Against, Pass};
 use crate::recording::{Part, Recording, TIMED, Timer};
 use crate::shaders::{NONE, Params, results};
@@ -19,9 +19,7 @@ use std::sync::{Arc, Mutex};
 pub struct Gpu {
     pub(crate) device: Arc<Device>,
     pub(crate) state: Mutex<State>,
-    pub(crate) d_in: usize,
-    pub(crate) d_sae: usize,
-    pub(crate) d_out: usize,
+    pub(crate) widths: Widths,
     pub(crate) half: bool,
 }
 
@@ -72,6 +70,9 @@ const LAG: usize = 2;
 /// Rows of a batch at most: D_ij = n c_ij − s_i s_j has 31 bits.
 const MAX_ROWS: usize = 46_340;
 
+/// Entries of a batch's codes at most: n A_kj and the sums that it is compared with have 31 bits.
+const MAX_ENTRIES: u64 = (1 << 31) - 1;
+
 /// Bytes of what is largest when codes are made or decoded, at most.
 const CHUNK_BYTES: usize = 1 << 26;
 
@@ -86,7 +87,7 @@ impl Gpu {
     /// [`ModelError::DeviceLost`].
     pub fn new(device: &Arc<Device>, parameters: &Parameters, rows: usize) -> Result<Self, ModelError> {
         let weights = Weights::new(device, parameters, rows)?;
-        let Weights { d_in, d_sae, d_out, .. } = weights;
+        let widths = weights.widths;
         let state = State {
             weights,
             scratch: None,
@@ -98,25 +99,35 @@ impl Gpu {
             timer: None,
             stages: Stages::default(),
         };
-        Ok(Self { device: device.clone(), state: Mutex::new(state), d_in, d_sae, d_out, half: false })
+        Ok(Self { device: device.clone(), state: Mutex::new(state), widths, half: false })
     }
 
-    /// Refuses, with the reason, what this device cannot do.
+    /// Refuses, with the reason and the numbers, what this device cannot do: steps of this precision on batches of `rows` rows
+    /// with a model of these widths.
     ///
     /// # Errors
     /// [`ModelError::Unavailable`].
-    pub fn check(device: &Device, precision: Precision) -> Result<(), ModelError> {
+    pub fn check(
+        device: &Device,
+        precision: Precision,
+        rows: usize,
+        widths: Widths,
+    ) -> Result<(), ModelError> {
         let name = &device.report().name;
+        let refuse = |what: String| Err(ModelError::Unavailable(what));
         match precision {
-            Precision::F32 => Ok(()),
-            Precision::F16 if device.report().half_floats => Ok(()),
-            Precision::F16 => {
-                Err(ModelError::Unavailable(format!("precision f16: {name} has no half floats; use f32")))
+            Precision::F16 if !device.report().half_floats => {
+                return refuse(format!("precision f16: {name} has no half floats; use f32"));
             }
-            Precision::Bf16 => Err(ModelError::Unavailable(format!(
-                "precision bf16: wgpu offers no bfloat16, so neither does {name}; use f32 or f16, or the device cpu"
-            ))),
+            Precision::Bf16 => {
+                return refuse(format!(
+                    "precision bf16: wgpu offers no bfloat16, so neither does {name}; use f32 or f16, or the device cpu"
+                ));
+            }
+            _ => {}
         }
+        check_rows(rows, widths.d_sae)?;
+        widths.block_features(device, rows).map(|_| ())
     }
 
     /// Steps with products of this precision; encoding and decoding stay f32.
@@ -124,8 +135,20 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::check`].
     pub fn with_precision(self, precision: Precision) -> Result<Self, ModelError> {
-        Self::check(&self.device, precision)?;
+        Self::check(&self.device, precision, 1, self.widths)?;
         Ok(Self { half: precision == Precision::F16, ..self })
+    }
+
+    /// Takes all the memory that steps on batches of up to `rows` rows need.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`].
+    pub fn with_room_for_steps(self, rows: usize) -> Result<Self, ModelError> {
+        let mut state = locked(&self.state);
+        state.weights.make_moments(&self.device)?;
+        state.prepare(&self.device, rows, false)?;
+        drop(state);
+        Ok(self)
     }
 
     /// Takes the time of each stage, where the device has time stamps.
@@ -150,24 +173,11 @@ impl Gpu {
     }
 
     pub(crate) fn check_batch(&self, architecture: &Architecture, batch: Batch) -> Result<(), ModelError> {
-        batch.check(self.d_in, self.d_out)?;
-        let rows = batch.x.nrows();
-        let refuse = |what: String| Err(ModelError::Unavailable(what));
-        if rows > MAX_ROWS {
-            return refuse(format!(
-                "a batch of {rows} rows: the GPU counts covariances in 32 bits, enough for {MAX_ROWS} rows"
-            ));
-        }
-        if rows as u64 * self.d_sae as u64 >= 1 << 31 {
-            return refuse(format!(
-                "a batch of {rows} rows with {} features: the GPU counts signs in 32 bits, enough for 2^31 entries",
-                self.d_sae
-            ));
-        }
+        batch.check(self.widths.d_in, self.widths.d_out)?;
+        check_rows(batch.x.nrows(), self.widths.d_sae)?;
         if architecture.estimator().is_none() && locked(&self.state).weights.blocks.len() > 1 {
-            return refuse(
-                "codes that are real values, of a model that does not fit one binding of the GPU".into(),
-            );
+            let what = "codes that are real values, of a model that does not fit one binding of the GPU";
+            return Err(ModelError::Unavailable(what.into()));
         }
         Ok(())
     }
@@ -187,7 +197,7 @@ impl Gpu {
             covariance_scale: covariance as f32,
             l1_weight: objective.l1_weight as f32,
             undefined: if undefined { f32::NAN.to_bits() } else { 0 },
-            ..Params::new(rows, self.d_in, self.d_sae, self.d_out)
+            ..Params::new(rows, self.widths.d_in, self.widths.d_sae, self.widths.d_out)
         }
         .activation(architecture.activation)
         .output(architecture.output);
@@ -207,15 +217,13 @@ impl Gpu {
         let state = &mut *state;
         let params = self.params(architecture, objective, batch).adam(adam, state.steps + 1);
         state.weights.make_moments(&self.device)?;
-        state.prepare(&self.device, batch.x.nrows(), architecture)?;
-        let which = (state.steps % 2) as usize;
-        state.upload(&self.device, batch, which)?;
+        state.prepare(&self.device, batch.x.nrows(), architecture.estimator().is_none())?;
+        state.upload(&self.device, batch)?;
         let readback = state.readback(&self.device)?;
         let State { weights, scratch, poison, timer, .. } = state;
         let scratch = scratch.as_ref().expect("prepared");
         let mut recording = Recording::new(&self.device);
         let pass = Pass {
-            which,
             against: Against::of(batch),
             half: self.half,
             ..Pass::new(&self.device, weights, scratch, poison, params, architecture)
@@ -256,7 +264,7 @@ impl Gpu {
         }
         state.steps -= failed;
         clear_poison(&self.device, &state.poison)?;
-        Err(not_finite(entry, self.d_sae))
+        Err(not_finite(entry, self.widths.d_sae))
     }
 
     /// Waits for a step and reads its scalars and times.
@@ -286,16 +294,15 @@ impl Gpu {
 
     pub(crate) fn stats(&self, words: &[u32; results::COUNT], step: &Subject) -> StepStats {
         let float = |at: usize| f64::from(f32::from_bits(words[at]));
-        let wide = |low: usize, high: usize| u64::from(words[high]) << 32 | u64::from(words[low]);
         let rows = step.rows as f64;
-        let terms = if step.labels { rows } else { rows * self.d_out as f64 };
+        let terms = if step.labels { rows } else { rows * self.widths.d_out as f64 };
         let mut stats = StepStats { mse: float(results::ERROR) / terms, ..StepStats::default() };
         if step.labels {
             stats.accuracy = Some(float(results::HITS) / rows);
         }
         if step.binary {
-            stats.entropy_bits = wide(results::ENTROPY_LOW, results::ENTROPY_HIGH) as f64 / ENTROPY_UNIT;
-            let absolute = wide(results::ABSOLUTE_LOW, results::ABSOLUTE_HIGH) as f64;
+            stats.entropy_bits = results::wide(words, results::ENTROPY_LOW) as f64 / ENTROPY_UNIT;
+            let absolute = results::wide(words, results::ABSOLUTE_LOW) as f64;
             stats.covariance = step.objective.covariance(absolute, step.rows);
         } else {
             stats.l1 = float(results::SIZES);
@@ -303,6 +310,22 @@ impl Gpu {
         step.objective.total(&mut stats);
         stats
     }
+}
+
+/// Refuses batches whose counts leave 32 bits.
+fn check_rows(rows: usize, d_sae: usize) -> Result<(), ModelError> {
+    let refuse = |what: String| Err(ModelError::Unavailable(what));
+    if rows > MAX_ROWS {
+        return refuse(format!(
+            "a batch of {rows} rows: the GPU counts covariances in 32 bits, enough for {MAX_ROWS} rows; choose a smaller batch or the CPU"
+        ));
+    }
+    if rows as u64 * d_sae as u64 > MAX_ENTRIES {
+        return refuse(format!(
+            "a batch of {rows} rows with {d_sae} features: the GPU counts signs in 32 bits, enough for {MAX_ENTRIES} entries; choose a smaller batch or the CPU"
+        ));
+    }
+    Ok(())
 }
 
 pub(crate) fn not_finite(entry: u32, d_sae: usize) -> ModelError {
@@ -327,19 +350,13 @@ fn part_of(stages: &mut Stages, part: Part) -> &mut f64 {
 impl State {
     /// Rows that are encoded or decoded at once.
     fn chunk(&self) -> usize {
-        let Weights { d_in, d_out, .. } = self.weights;
-        let widest = self.weights.block_features().max(d_in).max(d_out).max(1);
-        (CHUNK_BYTES / 4 / widest).clamp(1, MAX_ROWS)
+        let Widths { d_in, d_sae, d_out } = self.weights.widths;
+        let widest = self.weights.block_features().max(d_in).max(d_out).max(d_sae / 32).max(1);
+        (CHUNK_BYTES / 4 / widest).min(MAX_ENTRIES as usize / d_sae.max(1)).clamp(1, MAX_ROWS)
     }
 
     /// Makes memory for batches of so many rows.
-    pub fn prepare(
-        &mut self,
-        device: &Device,
-        rows: usize,
-        architecture: &Architecture,
-    ) -> Result<(), ModelError> {
-        let real_valued = architecture.estimator().is_none();
+    pub fn prepare(&mut self, device: &Device, rows: usize, real_valued: bool) -> Result<(), ModelError> {
         let fits = |scratch: &Scratch| scratch.rows >= rows && (scratch.values.is_some() || !real_valued);
         if !self.scratch.as_ref().is_some_and(fits) {
             // the old one first: both may not fit
@@ -350,7 +367,7 @@ impl State {
     }
 
     /// Copies a batch towards the device; it may still be at work on the one before.
-    pub fn upload(&self, device: &Device, batch: Batch, which: usize) -> Result<(), ModelError> {
+    pub fn upload(&self, device: &Device, batch: Batch) -> Result<(), ModelError> {
         let scratch = self.scratch.as_ref().expect("prepared");
         let write = |buffer: &wgpu::Buffer, states: ArrayView2<f32>| {
             let states = states.as_standard_layout();
@@ -358,12 +375,12 @@ impl State {
             device.queue.write_buffer(buffer, 0, bytes);
         };
         device.watched(|| {
-            write(&scratch.x[which], batch.x);
+            write(&scratch.x, batch.x);
             match batch.target {
                 Target::Input => {}
-                Target::States(states) => write(&scratch.target[which], states),
+                Target::States(states) => write(&scratch.target, states),
                 Target::Labels(labels) => {
-                    device.queue.write_buffer(&scratch.target[which], 0, bytemuck::cast_slice(labels));
+                    device.queue.write_buffer(&scratch.target, 0, bytemuck::cast_slice(labels));
                 }
             }
         })
@@ -382,7 +399,7 @@ impl State {
 
 impl Backend for Gpu {
     fn d_sae(&self) -> usize {
-        self.d_sae
+        self.widths.d_sae
     }
 
     fn step(
@@ -425,8 +442,8 @@ impl Backend for Gpu {
     }
 
     fn encode(&self, architecture: &Architecture, x: ArrayView2<f32>) -> Result<BitMatrix, ModelError> {
-        check_width("hidden states", self.d_in, x.ncols())?;
-        let mut all = BitMatrix::zeros(0, self.d_sae);
+        check_width("hidden states", self.widths.d_in, x.ncols())?;
+        let mut all = BitMatrix::zeros(0, self.widths.d_sae);
         let mut state = locked(&self.state);
         let chunk = state.chunk();
         for start in (0..x.nrows()).step_by(chunk) {
@@ -441,9 +458,9 @@ impl Backend for Gpu {
     }
 
     fn decode(&self, architecture: &Architecture, codes: &BitMatrix) -> Result<Array2<f32>, ModelError> {
-        check_width("a code", self.d_sae, codes.features())?;
+        check_width("a code", self.widths.d_sae, codes.features())?;
         let mut state = locked(&self.state);
-        let mut all = Array2::zeros((codes.rows(), self.d_out));
+        let mut all = Array2::zeros((codes.rows(), self.widths.d_out));
         let (mut start, chunk) = (0, state.chunk());
         for chunk in codes.chunks(chunk) {
             let y = self.decode_chunk(&mut state, architecture, &chunk)?;
@@ -454,7 +471,7 @@ impl Backend for Gpu {
     }
 
     fn covariance(&self, codes: &BitMatrix) -> Result<f64, ModelError> {
-        check_width("a code", self.d_sae, codes.features())?;
+        check_width("a code", self.widths.d_sae, codes.features())?;
         let rows = codes.rows();
         if rows < 2 {
             return Ok(0.0);
@@ -472,7 +489,7 @@ impl Backend for Gpu {
             self.device.queue.write_buffer(&scratch.codes, 0, bytemuck::cast_slice(&codes.to_panels()));
         })?;
         let mut recording = Recording::new(&self.device);
-        let params = Params::new(rows, self.d_in, self.d_sae, self.d_out);
+        let params = Params::new(rows, self.widths.d_in, self.widths.d_sae, self.widths.d_out);
         let pass = Pass::new(&self.device, &state.weights, scratch, &state.poison, params, &architecture);
         recording.clear(&scratch.results);
         recording.params(&params);
@@ -482,7 +499,7 @@ impl Backend for Gpu {
         }
         recording.submit(&mut state.params, None)?;
         let words = read_words(&self.device, &scratch.results, results::COUNT)?;
-        let sum = u64::from(words[results::ABSOLUTE_HIGH]) << 32 | u64::from(words[results::ABSOLUTE_LOW]);
+        let sum = results::wide(&words, results::ABSOLUTE_LOW);
         Ok(sum as f64 / (rows as f64 * (rows as f64 - 1.0)))
     }
 
@@ -510,8 +527,8 @@ impl Gpu {
         let rows = x.nrows();
         let poison = poison(&self.device)?;
         let batch = Batch { x, target: Target::Input };
-        state.prepare(&self.device, rows, architecture)?;
-        state.upload(&self.device, batch, 0)?;
+        state.prepare(&self.device, rows, architecture.estimator().is_none())?;
+        state.upload(&self.device, batch)?;
         let scratch = state.scratch.as_ref().expect("prepared");
         let params = self.params(architecture, &Objective::default(), batch);
         let weights = &state.weights;
@@ -525,10 +542,10 @@ impl Gpu {
         recording.submit(&mut state.params, None)?;
         let entry = read_words(&self.device, &poison, 1)?[0];
         if entry != NONE {
-            return Err(not_finite(entry, self.d_sae));
+            return Err(not_finite(entry, self.widths.d_sae));
         }
-        let words = read_words(&self.device, &scratch.codes, self.d_sae.div_ceil(32) * rows)?;
-        Ok(BitMatrix::from_panels(rows, self.d_sae, &words))
+        let words = read_words(&self.device, &scratch.codes, self.widths.d_sae.div_ceil(32) * rows)?;
+        Ok(BitMatrix::from_panels(rows, self.widths.d_sae, &words))
     }
 
     fn decode_chunk(
@@ -540,17 +557,18 @@ impl Gpu {
         let rows = codes.rows();
         let binary =
             Architecture { activation: Activation::Binary(bae_model::Estimator::Identity), ..*architecture };
-        state.prepare(&self.device, rows, &binary)?;
+        state.prepare(&self.device, rows, false)?;
         let scratch = state.scratch.as_ref().expect("prepared");
         self.device.watched(|| {
             self.device.queue.write_buffer(&scratch.codes, 0, bytemuck::cast_slice(&codes.to_panels()));
         })?;
-        let params = Params::new(rows, self.d_in, self.d_sae, self.d_out).output(architecture.output);
+        let params = Params::new(rows, self.widths.d_in, self.widths.d_sae, self.widths.d_out)
+            .output(architecture.output);
         let mut recording = Recording::new(&self.device);
         let pass = Pass::new(&self.device, &state.weights, scratch, &state.poison, params, &binary);
         pass.outputs(&mut recording)?;
         recording.submit(&mut state.params, None)?;
-        let y = read_floats(&self.device, &scratch.y, rows * self.d_out)?;
-        Ok(Array2::from_shape_vec((rows, self.d_out), y).expect("as many as read"))
+        let y = read_floats(&self.device, &scratch.y, rows * self.widths.d_out)?;
+        Ok(Array2::from_shape_vec((rows, self.widths.d_out), y).expect("as many as read"))
     }
 }

@@ -58,11 +58,20 @@ pub struct Block {
     pub w_dec: Tensor,
 }
 
+/// Widths of a model.
+#[derive(Clone, Copy, Debug)]
+pub struct Widths {
+    /// Of a hidden state.
+    pub d_in: usize,
+    /// Of a code: features.
+    pub d_sae: usize,
+    /// Of an output.
+    pub d_out: usize,
+}
+
 /// A model on a device.
 pub struct Weights {
-    pub d_in: usize,
-    pub d_sae: usize,
-    pub d_out: usize,
+    pub widths: Widths,
     pub blocks: Vec<Block>,
     pub b_dec: Tensor,
 }
@@ -73,8 +82,9 @@ const WHOLE: usize = 128;
 impl Weights {
     /// Uploads parameters, split so that batches of `rows` fit the device's bindings.
     pub fn new(device: &Device, parameters: &Parameters, rows: usize) -> Result<Self, ModelError> {
-        let (d_in, d_sae, d_out) = (parameters.d_in(), parameters.d_sae(), parameters.d_out());
-        let size = block_features(device, [d_in, d_sae, d_out], rows)?;
+        let d_sae = parameters.d_sae();
+        let widths = Widths { d_in: parameters.d_in(), d_sae, d_out: parameters.d_out() };
+        let size = widths.block_features(device, rows)?;
         let mut blocks = vec![];
         for first in (0..d_sae).step_by(size) {
             let end = d_sae.min(first + size);
@@ -91,7 +101,7 @@ impl Weights {
             });
         }
         let b_dec = Tensor::new(device, "b_dec", parameters.b_dec.as_slice().expect("row-major"))?;
-        Ok(Self { d_in, d_sae, d_out, blocks, b_dec })
+        Ok(Self { widths, blocks, b_dec })
     }
 
     /// Memory for the moments, before the first step.
@@ -124,18 +134,17 @@ impl Weights {
     }
 
     fn read(&self, device: &Device, which: Which) -> Result<Parameters, ModelError> {
-        let mut all = Parameters::zeros(self.d_in, self.d_sae, self.d_out);
+        let Widths { d_in, d_sae, d_out } = self.widths;
+        let mut all = Parameters::zeros(d_in, d_sae, d_out);
         for block in &self.blocks {
             let range = block.first..block.first + block.features;
             let matrix = |tensor: &Tensor, shape| {
                 Ok(Array2::from_shape_vec(shape, tensor.read(device, which)?).expect("as many as stored"))
             };
-            all.w_enc
-                .slice_mut(s![.., range.clone()])
-                .assign(&matrix(&block.w_enc, (self.d_in, block.features))?);
+            all.w_enc.slice_mut(s![.., range.clone()]).assign(&matrix(&block.w_enc, (d_in, block.features))?);
             all.w_dec
                 .slice_mut(s![range.clone(), ..])
-                .assign(&matrix(&block.w_dec, (block.features, self.d_out))?);
+                .assign(&matrix(&block.w_dec, (block.features, d_out))?);
             all.b_enc.slice_mut(s![range]).assign(&Array1::from(block.b_enc.read(device, which)?));
         }
         all.b_dec = Array1::from(self.b_dec.read(device, which)?);
@@ -143,36 +152,34 @@ impl Weights {
     }
 }
 
-/// Features of a block, so that none of its buffers is larger than a shader can see.
-fn block_features(
-    device: &Device,
-    [d_in, d_sae, d_out]: [usize; 3],
-    rows: usize,
-) -> Result<usize, ModelError> {
-    let limit = device.report().max_binding_bytes as usize;
-    let planes = 2 * d_sae.div_ceil(32).next_multiple_of(DEPTH as usize);
-    let widest = d_in.max(d_out).max(rows).max(planes).max(1);
-    let fits = limit / 4 / widest;
-    if d_sae <= fits {
-        return Ok(d_sae.max(1));
+impl Widths {
+    /// Features of a block, so that none of its buffers is larger than a shader can see.
+    pub fn block_features(self, device: &Device, rows: usize) -> Result<usize, ModelError> {
+        let Widths { d_in, d_sae, d_out } = self;
+        let limit = device.report().max_binding_bytes as usize;
+        let planes = 2 * d_sae.div_ceil(32).next_multiple_of(DEPTH as usize);
+        let widest = d_in.max(d_out).max(rows).max(planes).max(1);
+        let fits = limit / 4 / widest;
+        if d_sae <= fits {
+            return Ok(d_sae.max(1));
+        }
+        let whole = fits / WHOLE * WHOLE;
+        if whole == 0 {
+            return Err(ModelError::Unavailable(format!(
+                "{WHOLE} features with {widest} values each take {} bytes, and shaders of {} see at most {limit} bytes of a buffer; choose a smaller batch or model, or the CPU",
+                WHOLE * widest * 4,
+                device.report().name
+            )));
+        }
+        Ok(whole)
     }
-    let whole = fits / WHOLE * WHOLE;
-    if whole == 0 {
-        return Err(ModelError::Unavailable(format!(
-            "{WHOLE} features with {widest} values each take {} bytes, and shaders of {} see at most {limit} bytes of a buffer; choose a smaller batch or model, or the CPU",
-            WHOLE * widest * 4,
-            device.report().name
-        )));
-    }
-    Ok(whole)
 }
 
 /// Memory that every step uses again, for batches of up to `rows` rows.
 pub struct Scratch {
     pub rows: usize,
-    /// Hidden states and targets, two of each: one is written while the other is read.
-    pub x: [wgpu::Buffer; 2],
-    pub target: [wgpu::Buffer; 2],
+    pub x: wgpu::Buffer,
+    pub target: wgpu::Buffer,
     /// Pre-activations of each block, and in the backward pass their gradients.
     pub z: Vec<wgpu::Buffer>,
     pub codes: wgpu::Buffer,
@@ -223,7 +230,7 @@ impl Scratch {
         rows: usize,
         real_valued: bool,
     ) -> Result<Self, ModelError> {
-        let Weights { d_in, d_sae, d_out, .. } = *weights;
+        let Widths { d_in, d_sae, d_out } = weights.widths;
         let (panels, block) = (d_sae.div_ceil(32), weights.block_features());
         let words = |name: &str, count: usize| floats(device, name, count);
         let plane_words = panels.next_multiple_of(DEPTH as usize);
@@ -232,19 +239,18 @@ impl Scratch {
         let sizes = if real_valued { block.div_ceil(64) * rows } else { 0 };
         let z: Result<_, _> =
             weights.blocks.iter().map(|block| words("pre-activations", rows * block.features)).collect();
-        let pair = |name: &str, count: usize| Ok([words(name, count)?, words(name, count)?]);
         Ok(Self {
             rows,
-            x: pair("hidden states", rows * d_in)?,
-            target: pair("targets", rows * d_out)?,
+            x: words("hidden states", rows * d_in)?,
+            target: words("targets", rows * d_out)?,
             z: z?,
             codes: words("codes", panels * code_rows)?,
             turned: words("codes by feature", 32 * panels * code_rows.div_ceil(32))?,
             ones: words("ones", 32 * panels)?,
             pull: words("entropy gradients", 32 * panels)?,
             live: words("live features", panels)?,
-            live_codes: words("live codes", panels * code_rows)?,
-            live_ones: words("live ones", code_rows)?,
+            live_codes: words("live codes", panels * rows)?,
+            live_ones: words("live ones", rows)?,
             planes: words("signs", 2 * block * plane_words)?,
             zeros: words("tiles with zeros", tiles)?,
             sums: words("sums of signs", 32 * panels)?,
@@ -255,7 +261,7 @@ impl Scratch {
             column_partials: words("partial columns", chunks * block.max(d_out))?,
             partials: words("partial sums", (d_out.div_ceil(32) * chunks).max(2 * rows).max(sizes))?,
             results: words("results", results::COUNT)?,
-            tables: words("tables", 3 * (code_rows + 1))?,
+            tables: words("tables", 3 * (rows + 1))?,
             tables_rows: 0,
             nothing: [words("nothing", 1)?, words("nothing", 1)?, words("nothing", 1)?],
             values: if real_valued {
@@ -335,7 +341,7 @@ impl Params {
         Self {
             first: block.first as u32,
             features: block.features as u32,
-            last_block: u32::from(block.first + block.features == weights.d_sae),
+            last_block: u32::from(block.first + block.features == weights.widths.d_sae),
             ..self
         }
     }

@@ -12,8 +12,6 @@ pub struct Pass<'a> {
     pub weights: &'a Weights,
     pub scratch: &'a Scratch,
     pub poison: &'a wgpu::Buffer,
-    /// Which of the two places of hidden states and targets.
-    pub which: usize,
     pub params: Params,
     pub against: Against,
     pub architecture: &'a Architecture,
@@ -55,7 +53,7 @@ pub struct KeptBlock {
 }
 
 impl<'a> Pass<'a> {
-    /// On hidden states in the first place, to be reconstructed.
+    /// On hidden states that are to be reconstructed.
     pub fn new(
         device: &'a Device,
         weights: &'a Weights,
@@ -64,16 +62,15 @@ impl<'a> Pass<'a> {
         params: Params,
         architecture: &'a Architecture,
     ) -> Self {
-        let (which, against, half) = (0, Against::Input, false);
-        Self { device, weights, scratch, poison, which, params, against, architecture, half }
+        let (against, half) = (Against::Input, false);
+        Self { device, weights, scratch, poison, params, against, architecture, half }
     }
 
     /// The tile of a product of this shape: large ones where there are enough to fill a device.
     fn tile(&self, rows: usize, columns: usize) -> Tile {
         const FULL: usize = 96;
         let large = Tile::Large.side() as usize;
-        // what signs.wgsl keeps besides its factors
-        let fits = self.device.report().workgroup_bytes >= Tile::Large.bytes() + 5120;
+        let fits = Tile::Large.fits(self.device.report().workgroup_bytes);
         let fills = rows.div_ceil(large) * columns.div_ceil(large) >= FULL;
         if fits && fills { Tile::Large } else { Tile::Small }
     }
@@ -93,7 +90,7 @@ impl<'a> Pass<'a> {
         self.errors(to, kept)?;
         to.part(Part::Adam);
         let b_dec = kept.map(|kept| &kept.b_dec);
-        self.bias(to, &shaders::BIAS_OF_OUTPUTS, self.weights.d_out, &self.weights.b_dec, b_dec)?;
+        self.bias(to, &shaders::BIAS_OF_OUTPUTS, self.weights.widths.d_out, &self.weights.b_dec, b_dec)?;
         for (at, block) in self.weights.blocks.iter().enumerate() {
             self.backward(to, at, block, kept.map(|kept| &kept.blocks[at]))?;
         }
@@ -114,7 +111,7 @@ impl<'a> Pass<'a> {
         for (block, z) in self.weights.blocks.iter().zip(z) {
             to.params(&self.block(block));
             to.part(Part::Encode);
-            self.encode(to, &x[self.which], block, z)?;
+            self.encode(to, x, block, z)?;
             to.part(Part::Turn);
             let groups = [self.rows().div_ceil(64), block.features.div_ceil(32), 1];
             to.run(&shaders::BINARIZE, groups, &[z, codes, self.poison])?;
@@ -162,7 +159,7 @@ impl<'a> Pass<'a> {
         let block = &self.weights.blocks[0];
         to.params(&self.block(block));
         to.part(Part::Encode);
-        self.encode(to, &x[self.which], block, &z[0])?;
+        self.encode(to, x, block, &z[0])?;
         if let Activation::TopK(_) = self.architecture.activation {
             to.run(&shaders::LARGEST, [self.rows(), 1, 1], &[&z[0], least])?;
         }
@@ -175,7 +172,7 @@ impl<'a> Pass<'a> {
         let Scratch { codes, y, values, .. } = self.scratch;
         to.part(Part::Decode);
         let b_dec = &self.weights.b_dec.values;
-        let shape = [self.rows(), self.weights.d_out];
+        let shape = [self.rows(), self.weights.widths.d_out];
         let tile = self.tile(shape[0], shape[1]);
         for block in &self.weights.blocks {
             to.params(&self.block(block));
@@ -192,16 +189,16 @@ impl<'a> Pass<'a> {
 
     fn errors(&self, to: &mut Recording, kept: Option<&Kept>) -> Result<(), ModelError> {
         let Scratch { x, target, y, errors, column_partials, partials, results, nothing, .. } = self.scratch;
-        let (rows, d_out) = (self.rows(), self.weights.d_out);
+        let (rows, d_out) = (self.rows(), self.weights.widths.d_out);
         let grad_y = kept.map_or(&nothing[0], |kept| &kept.grad_y);
         to.part(Part::Errors);
         to.params(&self.params);
         let columns = [d_out.div_ceil(32), rows.div_ceil(64), 1];
         let target = match self.against {
-            Against::Input => &x[self.which],
-            Against::States => &target[self.which],
+            Against::Input => x,
+            Against::States => target,
             Against::Labels => {
-                let labels = &target[self.which];
+                let labels = target;
                 to.run(&shaders::CROSS_ENTROPY, [rows, 1, 1], &[y, labels, errors, grad_y, partials])?;
                 to.run(&shaders::CROSS_ENTROPY_TOTAL, [1, 1, 1], &[partials, results])?;
                 to.run(&shaders::HITS_TOTAL, [1, 1, 1], &[partials, results])?;
@@ -220,7 +217,7 @@ impl<'a> Pass<'a> {
         if block.first == 0 {
             to.clear(sums);
         }
-        let shape = [block.features, self.weights.d_sae];
+        let shape = [block.features, self.weights.widths.d_sae];
         let tile = self.tile(shape[0], shape[1]);
         let side = tile.side() as usize;
         let partials = shape.map(|size| size.div_ceil(side)).iter().product::<usize>() as u32;
@@ -253,7 +250,7 @@ impl<'a> Pass<'a> {
                 let Scratch { live_codes, live_ones, live, planes, zeros, .. } = scratch;
                 to.part(Part::Penalties);
                 // the tiles that have zeros are those of the signs
-                let tile = self.tile(block.features, self.weights.d_sae);
+                let tile = self.tile(block.features, self.weights.widths.d_sae);
                 let buffers = [live_codes, live_ones, live, planes, zeros, signed_counts];
                 to.product(&shaders::SIGNED_COUNTS, tile, shape, &buffers)?;
             }
@@ -275,13 +272,13 @@ impl<'a> Pass<'a> {
         self.bias(to, &shaders::BIAS_OF_FEATURES, block.features, &block.b_enc, b_enc)?;
 
         to.part(Part::GradEncoder);
-        let shape = [self.weights.d_in, block.features];
+        let shape = [self.weights.widths.d_in, block.features];
         let [values_of, first, second] = self.updated(&block.w_enc, kept.map(|kept| &kept.w_enc));
-        let buffers = [&x[self.which], z, self.poison, values_of, first, second];
+        let buffers = [x, z, self.poison, values_of, first, second];
         to.product(&shaders::GRAD_ENCODER, self.tile(shape[0], shape[1]), shape, &buffers)?;
 
         to.part(Part::GradDecoder);
-        let shape = [block.features, self.weights.d_out];
+        let shape = [block.features, self.weights.widths.d_out];
         let tile = self.tile(shape[0], shape[1]);
         let [values_of, first, second] = self.updated(&block.w_dec, kept.map(|kept| &kept.w_dec));
         let (shader, codes) = match values {

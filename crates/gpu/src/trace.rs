@@ -22,9 +22,9 @@ impl Gpu {
         let device = &*self.device;
         let mut state = locked(&self.state);
         let state = &mut *state;
-        state.prepare(device, batch.x.nrows(), architecture)?;
-        state.upload(device, batch, 0)?;
-        let (rows, d_in, d_out) = (batch.x.nrows(), self.d_in, self.d_out);
+        state.prepare(device, batch.x.nrows(), architecture.estimator().is_none())?;
+        state.upload(device, batch)?;
+        let (rows, d_in, d_out) = (batch.x.nrows(), self.widths.d_in, self.widths.d_out);
         let poison = poison(device)?;
         let keep = |name: &str, count: usize| floats(device, name, count);
         let kept_block = |block: &Block| {
@@ -55,7 +55,7 @@ impl Gpu {
 
         let entry = read_words(device, &poison, 1)?[0];
         if entry != NONE {
-            return Err(not_finite(entry, self.d_sae));
+            return Err(not_finite(entry, self.widths.d_sae));
         }
         let mut words = [0u32; results::COUNT];
         words.copy_from_slice(&read_words(device, &scratch.results, results::COUNT)?);
@@ -67,9 +67,9 @@ impl Gpu {
         let row = |buffer: &wgpu::Buffer, columns: usize| {
             Ok::<Array1<f64>, ModelError>(matrix(buffer, 1, columns)?.row(0).to_owned())
         };
-        let wide = || Array2::<f64>::zeros((rows, self.d_sae));
+        let wide = || Array2::<f64>::zeros((rows, self.widths.d_sae));
         let (mut z, mut grad_h, mut grad_z, mut h) = (wide(), wide(), wide(), wide());
-        let mut gradient = Parameters::<f64>::zeros(d_in, self.d_sae, d_out);
+        let mut gradient = Parameters::<f64>::zeros(d_in, self.widths.d_sae, d_out);
         for ((block, kept), scratch_z) in weights.blocks.iter().zip(&kept.blocks).zip(&scratch.z) {
             let range = block.first..block.first + block.features;
             let width = block.features;
@@ -83,11 +83,11 @@ impl Gpu {
         gradient.b_dec = row(&kept.b_dec, d_out)?;
         let binary = architecture.estimator().is_some();
         if binary {
-            let codes = read_words(device, &scratch.codes, self.d_sae.div_ceil(32) * rows)?;
-            let codes = BitMatrix::from_panels(rows, self.d_sae, &codes);
+            let codes = read_words(device, &scratch.codes, self.widths.d_sae.div_ceil(32) * rows)?;
+            let codes = BitMatrix::from_panels(rows, self.widths.d_sae, &codes);
             h = Array2::from_shape_fn(h.dim(), |(row, j)| f64::from(u8::from(codes.get(row, j))));
         } else if let Some([values, _]) = &scratch.values {
-            h = matrix(values, rows, self.d_sae)?;
+            h = matrix(values, rows, self.widths.d_sae)?;
         }
         Ok(Trace {
             z,

@@ -2,7 +2,7 @@
 
 mod device;
 
-use bae_gpu::{Device, Gpu, open_limited};
+use bae_gpu::{Device, Gpu, Widths, open_limited};
 use bae_model::{
     Adam, Architecture, Backend, Batch, Cpu, Estimator, ModelError, Objective, Parameters, Precision,
     StepStats, Target,
@@ -132,6 +132,28 @@ fn a_model_in_several_blocks_learns_as_one_in_one_block() {
     assert!(moments.first.w_enc.iter().any(|m| *m != 0.0));
 }
 
+/// Enough features that pairs are counted in large tiles, where the device has the memory for those.
+#[test]
+fn large_tiles_count_what_the_cpu_counts() {
+    let Some(device) = device() else { return };
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let (rows, d_in, d_sae) = (70, 8, 1300);
+    let mut start = Parameters::zeros(d_in, d_sae, d_in);
+    start.w_enc = uniform(&mut rng, d_in, d_sae);
+    start.w_dec = uniform(&mut rng, d_sae, d_in) * 0.1;
+    start.b_enc.fill(-1.0);
+    let x = uniform(&mut rng, rows, d_in);
+    let batch = Batch { x: x.view(), target: Target::Input };
+    let (mut gpu, mut cpu) = (Gpu::new(&device, &start, rows).unwrap(), Cpu::new(&start, 2));
+    let [got, want] = [&mut gpu as &mut dyn Backend, &mut cpu]
+        .map(|engine| engine.trace(&Architecture::binary(Estimator::Identity), &objective(), batch).unwrap());
+    assert_eq!(got.h, want.h);
+    assert_eq!(got.stats.covariance, want.stats.covariance);
+    for (a, b) in got.grad_h.iter().zip(&want.grad_h) {
+        assert!((a - b).abs() < 1e-6, "{a} {b}");
+    }
+}
+
 #[test]
 fn a_batch_that_is_not_finite_changes_nothing_and_is_named() {
     let Some(device) = device() else { return };
@@ -166,7 +188,13 @@ fn what_it_cannot_do_is_refused_with_the_reason() {
         ModelError::Unavailable(message) => message,
         other => panic!("{other}"),
     };
-    let message = refused(Gpu::check(&device, Precision::Bf16).unwrap_err());
+    let widths = Widths { d_in: D_IN, d_sae: D_SAE, d_out: D_IN };
+    let message = refused(Gpu::check(&device, Precision::Bf16, ROWS, widths).unwrap_err());
+    assert!(Gpu::check(&device, Precision::F32, ROWS, widths).is_ok());
+    for (rows, d_sae, said) in [(46_341, D_SAE, "46340"), (40_000, 1 << 16, "2147483647")] {
+        let error = Gpu::check(&device, Precision::F32, rows, Widths { d_sae, ..widths }).unwrap_err();
+        assert!(refused(error).contains(said));
+    }
     assert!(message.contains("bf16") && message.contains("f32"), "{message}");
     let small = open_limited(device.report().index, 16_384).expect("a device");
     let message = refused(Gpu::new(&small, &start(), ROWS).err().expect("too large"));

@@ -1,7 +1,7 @@
 use crate::options::{EstimatorName, positive};
-use crate::{Engine, EngineReport, MAX_THREADS, TrainError};
+use crate::{Engine, EngineReport, MAX_THREADS, Task, TrainError};
 use bae_data::{Tensor, save_tensors};
-use bae_gpu::{Peak, Wanted};
+use bae_gpu::{Peak, Wanted, Widths};
 use bae_kernels::{Isa, product};
 use bae_model::{
     Adam, Architecture, Backend, Batch, Objective, Parameters, Precision, Stages, TENSORS, Target, Trace,
@@ -158,9 +158,11 @@ pub fn bench(
         covariance_weight: options.covariance_weight,
         ..Objective::default()
     };
-    let engine = Engine::choose(&options.device, options.threads, options.precision)?;
+    let widths = Widths { d_in: options.d_in, d_sae: options.d_sae, d_out: options.d_in };
+    let task = Task { precision: options.precision, rows: options.batch_size, widths };
+    let engine = Engine::choose(&options.device, options.threads, task)?;
     let Drawn { x, parameters, density, live, open } = engine.install(|| draw(options, architecture));
-    let mut model = engine.timed(&parameters, options.batch_size, options.precision)?;
+    let mut model = engine.trained(&parameters, task, true)?;
     let batch = Batch { x: x.view(), target: Target::Input };
     go_on(cancel)?;
     if let Some(path) = &options.fixture {
@@ -225,9 +227,7 @@ impl BenchOptions {
         })?;
         Ok(Architecture::binary(self.estimator.of_width(self.gradient_width)?))
     }
-}
 
-impl BenchOptions {
     /// Seconds of each step. An engine that runs ahead of its answers is timed over all of them, and each step gets its share.
     fn time_steps(
         &self,

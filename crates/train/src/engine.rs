@@ -1,5 +1,5 @@
 use crate::TrainError;
-use bae_gpu::{Choice, Device, Gpu, Peak, Wanted, choose};
+use bae_gpu::{Choice, Device, Gpu, Peak, Wanted, Widths, choose};
 use bae_model::{Backend, Cpu, Parameters, Precision};
 use serde::Serialize;
 use std::sync::Arc;
@@ -9,6 +9,17 @@ pub struct Engine {
     threads: Cpu,
     device: Option<Arc<Device>>,
     reason: Option<String>,
+}
+
+/// What an engine is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Task {
+    /// Precision of the products of steps.
+    pub precision: Precision,
+    /// Rows at once in a step, at most.
+    pub rows: usize,
+    /// The model's.
+    pub widths: Widths,
 }
 
 /// What an engine is, for events and reports.
@@ -26,16 +37,16 @@ pub struct EngineReport {
 }
 
 impl Engine {
-    /// What `wanted` comes to on this machine, for steps with products of this precision; `threads` 0 takes what the machine
-    /// offers. `auto` takes the CPU, and says why, where a GPU cannot do what is asked.
+    /// What `wanted` comes to on this machine, for this task; `threads` 0 takes what the machine offers. `auto` takes the CPU, and says why, where a GPU cannot do what is asked.
     ///
     /// # Errors
     /// [`bae_model::ModelError::Unavailable`] if a device is asked for that is not there or cannot do it,
     /// [`TrainError::Option`] if it is the CPU that cannot.
-    pub fn choose(wanted: &Wanted, threads: usize, precision: Precision) -> Result<Self, TrainError> {
+    pub fn choose(wanted: &Wanted, threads: usize, task: Task) -> Result<Self, TrainError> {
+        let Task { precision, rows, widths } = task;
         let (device, reason) = match choose(wanted)? {
             Choice::Cpu { reason } => (None, reason),
-            Choice::Gpu(device) => match Gpu::check(&device, precision) {
+            Choice::Gpu(device) => match Gpu::check(&device, precision, rows, widths) {
                 Err(error) if *wanted == Wanted::Auto => (None, Some(error.to_string())),
                 checked => {
                     checked?;
@@ -72,38 +83,22 @@ impl Engine {
         self.threads.install(work)
     }
 
-    /// A model to be trained in batches of up to `rows` rows.
+    /// A model to be trained in batches of up to `rows` rows, with all the memory that takes; the time of each stage is taken
+    /// if it is to be `timed` and the engine can.
     ///
     /// # Errors
-    /// Those of a device that cannot hold it or cannot do what is asked.
+    /// Those of a device that cannot hold it.
     pub fn trained(
         &self,
         parameters: &Parameters,
-        rows: usize,
-        precision: Precision,
+        Task { precision, rows, .. }: Task,
+        timed: bool,
     ) -> Result<Box<dyn Backend>, TrainError> {
-        Ok(match &self.device {
-            None => Box::new(self.threads.with_parameters(parameters).with_precision(precision)),
-            Some(device) => Box::new(Gpu::new(device, parameters, rows)?.with_precision(precision)?),
-        })
-    }
-
-    /// As [`Engine::trained`]; the time of each stage is taken where the engine can.
-    ///
-    /// # Errors
-    /// As [`Engine::trained`].
-    pub fn timed(
-        &self,
-        parameters: &Parameters,
-        rows: usize,
-        precision: Precision,
-    ) -> Result<Box<dyn Backend>, TrainError> {
-        match &self.device {
-            None => self.trained(parameters, rows, precision),
-            Some(device) => {
-                Ok(Box::new(Gpu::new(device, parameters, rows)?.with_precision(precision)?.with_timing()?))
-            }
-        }
+        let Some(device) = &self.device else {
+            return Ok(Box::new(self.threads.with_parameters(parameters).with_precision(precision)));
+        };
+        let gpu = Gpu::new(device, parameters, rows)?.with_precision(precision)?.with_room_for_steps(rows)?;
+        Ok(Box::new(if timed { gpu.with_timing()? } else { gpu }))
     }
 
     /// What the device's arithmetic allows, measured now; `None` on the CPU.
@@ -119,6 +114,9 @@ impl Engine {
     /// # Errors
     /// As [`Engine::trained`].
     pub fn applied(&self, parameters: &Parameters) -> Result<Box<dyn Backend>, TrainError> {
-        self.trained(parameters, 1, Precision::F32)
+        Ok(match &self.device {
+            None => Box::new(self.threads.with_parameters(parameters)),
+            Some(device) => Box::new(Gpu::new(device, parameters, 1)?),
+        })
     }
 }

@@ -10,7 +10,7 @@ mod run;
 mod schedule;
 
 pub use bench::{BenchOptions, BenchReport, EncodeTime, bench};
-pub use engine::{Engine, EngineReport};
+pub use engine::{Engine, EngineReport, Task};
 pub use error::TrainError;
 pub use evaluate::{Codes, Evaluation, encode_chunks, evaluate};
 pub use event::{Event, Validation};

@@ -1,7 +1,7 @@
-use crate::TrainError;
 use crate::schedule::LearningRate;
+use crate::{Task, TrainError};
 use bae_data::Dataset;
-use bae_gpu::Wanted;
+use bae_gpu::{Wanted, Widths};
 use bae_model::initial::{self, Quantiser, Typical};
 use bae_model::{Adam, Architecture, Estimator, Normalisation, Objective, Parameters, Precision};
 use ndarray::Array2;
@@ -281,6 +281,12 @@ impl Plan {
     /// What is computed.
     pub fn architecture(&self) -> Architecture {
         Architecture::binary(self.estimator)
+    }
+
+    /// What the engine is to do.
+    pub(crate) fn task(&self, d_in: usize, training_rows: usize) -> Task {
+        let widths = Widths { d_in, d_sae: self.d_sae, d_out: d_in };
+        Task { precision: self.precision, rows: self.batch_size.min(training_rows), widths }
     }
 
     /// The objective with all penalties at their full weight.

@@ -104,7 +104,7 @@ pub fn train(
     let (training, held_out) = split(data.rows(), options, &mut rng)?;
     let plan = options.plan(data.d_in(), training.len())?;
     plan.check_memory(data.d_in(), training.len())?;
-    let engine = Engine::choose(&options.device, options.threads, plan.precision)?;
+    let engine = Engine::choose(&options.device, options.threads, plan.task(data.d_in(), training.len()))?;
     on_event(&Event::Start {
         rows: data.rows(),
         train_rows: training.len(),
@@ -219,6 +219,8 @@ struct Run<'a> {
     model: Box<dyn Backend>,
     /// Steps begun whose statistics have not come back yet.
     sent: VecDeque<Sent>,
+    /// Steps that were told of.
+    told: usize,
     normalisation: Normalisation,
     /// Standard deviation of the encoder's input noise.
     noise: f32,
@@ -240,8 +242,7 @@ impl<'a> Run<'a> {
     ) -> Result<Self, TrainError> {
         let begin = || plan.begin(data, &training, &mut rng, cancel);
         let Start { normalisation, parameters, noise } = engine.install(begin)?;
-        let rows = plan.batch_size.min(training.len());
-        let model = engine.trained(&parameters, rows, plan.precision)?;
+        let model = engine.trained(&parameters, plan.task(data.d_in(), training.len()), false)?;
         Ok(Self {
             data,
             plan,
@@ -250,6 +251,7 @@ impl<'a> Run<'a> {
             engine,
             model,
             sent: VecDeque::new(),
+            told: 0,
             normalisation,
             noise,
             rng,
@@ -287,25 +289,45 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The steps of one epoch, from 1.
+    /// The steps of one epoch, from 1. However it ends, every step that was taken is told of, and no other is counted.
     fn epoch(&mut self, epoch: usize, tell: &mut dyn FnMut(Event)) -> Result<Means, Stopped> {
         let mut means = Means::default();
+        let begun = self.begin_steps(epoch, &mut means, tell);
+        let told = self.catch_up(&mut means, tell);
+        if begun.is_err() || told.is_err() {
+            self.step = self.told;
+            self.sent.clear();
+        }
+        begun?;
+        told?;
+        Ok(means)
+    }
+
+    fn begin_steps(
+        &mut self,
+        epoch: usize,
+        means: &mut Means,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<(), Stopped> {
         let Plan { batch_size, steps, .. } = *self.plan;
-        let mut stopped = None;
         for start in (0..self.training.len()).step_by(batch_size).take(steps - self.step) {
             if self.cancel.load(Ordering::Relaxed) {
-                stopped = Some(Stopped::Cancelled);
-                break;
+                return Err(Stopped::Cancelled);
             }
             let rows = start..self.training.len().min(start + batch_size);
             if let Some(stats) = self.learn(epoch, rows)? {
-                self.tell_step(&stats, &mut means, tell)?;
+                self.tell_step(&stats, means, tell)?;
             }
         }
-        while let Some(stats) = self.model.catch_up().map_err(|error| self.failed(error))? {
-            self.tell_step(&stats, &mut means, tell)?;
+        Ok(())
+    }
+
+    /// Waits for the steps whose statistics have not come back yet.
+    fn catch_up(&mut self, means: &mut Means, tell: &mut dyn FnMut(Event)) -> Result<(), TrainError> {
+        while let Some(stats) = self.model.catch_up().map_err(|error| self.diverged(error.into()))? {
+            self.tell_step(&stats, means, tell)?;
         }
-        stopped.map_or(Ok(means), Err)
+        Ok(())
     }
 
     /// Begins one step on these of the training rows; gives the statistics of the oldest that has come back.
@@ -335,14 +357,7 @@ impl<'a> Run<'a> {
             entropy_weight: objective.entropy_weight,
         });
         let stats = self.model.step_ahead(&self.plan.architecture(), &objective, &adam, batch);
-        stats.map_err(|error| self.failed(error))
-    }
-
-    /// A step failed, the oldest of those begun: neither it nor those after it were taken.
-    fn failed(&mut self, error: ModelError) -> TrainError {
-        self.step = self.sent.front().map_or(self.step, |sent| sent.step - 1);
-        self.sent.clear();
-        self.diverged(error.into())
+        stats.map_err(|error| self.diverged(error.into()))
     }
 
     /// Tells of the oldest step begun.
@@ -354,6 +369,7 @@ impl<'a> Run<'a> {
     ) -> Result<(), TrainError> {
         let Sent { step, epoch, rows, learning_rate, entropy_weight } =
             self.sent.pop_front().expect("statistics are of a step that was begun");
+        self.told = step;
         means.add(stats);
         tell(Event::Step {
             step,
@@ -407,7 +423,7 @@ impl<'a> Run<'a> {
     fn diverged(&self, error: TrainError) -> TrainError {
         match error {
             TrainError::Model(cause @ ModelError::NotFinite { .. }) => {
-                TrainError::Diverged { step: self.step, cause: cause.to_string() }
+                TrainError::Diverged { step: self.told, cause: cause.to_string() }
             }
             other => other,
         }

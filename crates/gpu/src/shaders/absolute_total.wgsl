@@ -2,38 +2,19 @@
 @group(0) @binding(1) var<storage, read> partial: array<u32>;
 @group(0) @binding(2) var<storage, read_write> results: array<u32>;
 
-var<workgroup> low: array<u32, 256>;
-var<workgroup> high: array<u32, 256>;
-
 @compute @workgroup_size(256)
 fn main(@builtin(local_invocation_index) index: u32) {
-  var sum_low = 0u;
-  var sum_high = 0u;
+  var own = vec2u();
   for (var at = index; at < params.partials; at += 256u) {
     // the parts are halves of 16 bits, each summed in a word
     let upper = partial[2u * at + 1u];
-    let add = partial[2u * at];
-    sum_low += add;
-    sum_high += u32(sum_low < add);
-    let shifted = upper << 16u;
-    sum_low += shifted;
-    sum_high += (upper >> 16u) + u32(sum_low < shifted);
+    own = wide_add(own, vec2u(partial[2u * at], 0u));
+    own = wide_add(own, vec2u(upper << 16u, upper >> 16u));
   }
-  low[index] = sum_low;
-  high[index] = sum_high;
-  workgroupBarrier();
-  for (var half = 128u; half > 0u; half /= 2u) {
-    if (index < half) {
-      let add = low[index + half];
-      let sum = low[index] + add;
-      low[index] = sum;
-      high[index] += high[index + half] + u32(sum < add);
-    }
-    workgroupBarrier();
-  }
+  let sum = wide_sum(index, own);
   if (index == 0u) {
-    let sum = results[ABSOLUTE_LOW] + low[0];
-    results[ABSOLUTE_HIGH] += high[0] + u32(sum < low[0]);
-    results[ABSOLUTE_LOW] = sum;
+    let total = wide_add(vec2u(results[ABSOLUTE_LOW], results[ABSOLUTE_HIGH]), sum);
+    results[ABSOLUTE_LOW] = total.x;
+    results[ABSOLUTE_HIGH] = total.y;
   }
 }

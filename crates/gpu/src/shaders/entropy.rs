@@ -1,11 +1,11 @@
 //! Entropy of a batch, its gradient, and which features are live.
 
-use super::{Access, Shader};
+use super::{Access, Shader, WIDE_SUM};
 
 /// Reads ones and tables; writes pulls, live features and results.
 pub const ENTROPY: Shader = Shader {
     name: "entropy",
-    parts: &[include_str!("entropy.wgsl")],
+    parts: &[include_str!("entropy.wgsl"), WIDE_SUM],
     access: &[Access::Read, Access::Read, Access::Write, Access::Write, Access::Write],
     product: None,
 };
@@ -54,7 +54,7 @@ pub(super) mod tests {
         assert_eq!(live, want_live, "{what}");
         let mut want = [9; results::COUNT];
         want[results::ENTROPY_LOW] = total as u32;
-        want[results::ENTROPY_HIGH] = (total >> 32) as u32;
+        want[results::ENTROPY_LOW + 1] = (total >> 32) as u32;
         assert_eq!(words, want, "{what}");
         total
     }

@@ -20,7 +20,7 @@ mod product;
 mod signed_counts;
 mod signs;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 mod totals;
 mod turn;
 mod values;
@@ -76,6 +76,7 @@ impl Shader {
 }
 
 pub const ADAM: &str = include_str!("adam.wgsl");
+pub const WIDE_SUM: &str = include_str!("wide_sum.wgsl");
 pub const TANH: &str = include_str!("tanh.wgsl");
 
 /// Places of a step's scalars, words of 32 bits.
@@ -86,15 +87,18 @@ pub mod results {
     pub const HITS: usize = 1;
     /// Σ |h|: f32.
     pub const SIZES: usize = 2;
-    /// Σ_j H(p_j) in units of 2^-40 bits.
+    /// Σ_j H(p_j) in units of 2^-40 bits: this word and the next.
     pub const ENTROPY_LOW: usize = 3;
-    pub const ENTROPY_HIGH: usize = 4;
-    /// Σ_{i≠j} |D_ij|.
+    /// Σ_{i≠j} |D_ij|: this word and the next.
     pub const ABSOLUTE_LOW: usize = 5;
-    pub const ABSOLUTE_HIGH: usize = 6;
     /// The first entry, row · d_sae + feature, that is not a number, or `NONE`.
     pub const POISON: usize = 7;
     pub const COUNT: usize = 8;
+
+    /// The number of 64 bits whose low word is at `low`.
+    pub fn wide(words: &[u32], low: usize) -> u64 {
+        u64::from(words[low + 1]) << 32 | u64::from(words[low])
+    }
 }
 
 const RESULTS: &str = "

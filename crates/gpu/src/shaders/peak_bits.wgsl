@@ -1,4 +1,4 @@
-// Ands of bits whose ones are counted and added, on registers: four chains of vectors, `rows` rounds.
+// Ands of bits whose ones are counted and added, on registers: four chains of vectors, as in peak_values.wgsl.
 @group(0) @binding(1) var<storage, read_write> out: array<u32>;
 
 @compute @workgroup_size(256)
@@ -8,12 +8,7 @@ fn main(@builtin(global_invocation_id) at: vec3u) {
   var b = vec4u(2u);
   var c = vec4u(3u);
   var d = vec4u(4u);
-  for (var round = 0u; round < params.rows; round++) {
-    a += countOneBits(a & mask);
-    b += countOneBits(b & mask);
-    c += countOneBits(c & mask);
-    d += countOneBits(d & mask);
-  }
+  for (var round = 0u; round < params.rows; round++) { rounds(&a, &b, &c, &d, mask); }
   let sum = a + b + c + d;
   out[at.x] = sum.x + sum.y + sum.z + sum.w;
 }

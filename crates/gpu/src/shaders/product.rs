@@ -34,9 +34,10 @@ impl Tile {
         }
     }
 
-    /// Bytes of workgroup memory that the factors take.
-    pub fn bytes(self) -> u32 {
-        2 * DEPTH * (self.side() / 4 + 1) * 16
+    /// Whether workgroups with so much memory can make it: the factors, and what signs.wgsl keeps besides.
+    pub fn fits(self, workgroup_bytes: u32) -> bool {
+        const SIGNS: u32 = 5120;
+        2 * DEPTH * (self.side() / 4 + 1) * 16 + SIGNS <= workgroup_bytes
     }
 }
 

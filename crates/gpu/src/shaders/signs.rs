@@ -1,6 +1,6 @@
 //! Signs and sizes of all covariances.
 
-use super::{Access, Kind, Product, Shader};
+use super::{Access, Kind, Product, Shader, WIDE_SUM};
 
 /// Reads codes by feature and ones; writes planes, tiles that have zeros, sums and partial sums of sizes.
 pub const SIGNS: Shader = Shader {
@@ -13,7 +13,7 @@ pub const SIGNS: Shader = Shader {
 /// Adds up the partial sums of [`SIGNS`].
 pub const ABSOLUTE_TOTAL: Shader = Shader {
     name: "absolute_total",
-    parts: &[include_str!("absolute_total.wgsl")],
+    parts: &[include_str!("absolute_total.wgsl"), WIDE_SUM],
     access: &[Access::Read, Access::Write],
     product: None,
 };
@@ -133,12 +133,12 @@ pub(super) mod tests {
 
     fn absolute_total(partial: &[u32], results: &mut [u32]) {
         let mut total =
-            u64::from(results[results::ABSOLUTE_HIGH]) << 32 | u64::from(results[results::ABSOLUTE_LOW]);
+            u64::from(results[results::ABSOLUTE_LOW + 1]) << 32 | u64::from(results[results::ABSOLUTE_LOW]);
         for halves in partial.chunks(2) {
             total += u64::from(halves[0]) + (u64::from(halves[1]) << 16);
         }
         results[results::ABSOLUTE_LOW] = total as u32;
-        results[results::ABSOLUTE_HIGH] = (total >> 32) as u32;
+        results[results::ABSOLUTE_LOW + 1] = (total >> 32) as u32;
     }
 
     #[test]
@@ -149,7 +149,7 @@ pub(super) mod tests {
             let partial: Vec<u32> = (0..2 * count).map(|_| rng.random()).collect();
             let mut results: Vec<u32> = (0..results::COUNT).map(|_| rng.random::<u32>() | 1 << 31).collect();
             // what the blocks before left is small enough that the sum has 64 bits
-            results[results::ABSOLUTE_HIGH] &= 0xffff;
+            results[results::ABSOLUTE_LOW + 1] &= 0xffff;
             let mut want = results.clone();
             absolute_total(&partial, &mut want);
             let params = Params { partials: count, ..Params::default() };

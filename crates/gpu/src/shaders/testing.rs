@@ -1,32 +1,23 @@
 //! What the tests of shaders share: one shader run alone on the best device there is, odd shapes, random numbers, and the bound.
 
+#[path = "../../tests/device/mod.rs"]
+mod device;
+
 use super::{Access, Params, Shader, Tile};
 use crate::device::Device;
 use crate::memory::floats;
 use crate::recording::Recording;
-use crate::{Choice, Wanted, choose};
 use bae_model::OutputActivation;
 use bytemuck::Pod;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::sync::Arc;
 
-/// The best device. Where there is none a test says so and ends, unless `BAE_TEST_DEVICE=required`.
-pub fn device() -> Option<Arc<Device>> {
-    match choose(&Wanted::Gpu) {
-        Ok(Choice::Gpu(device)) => Some(device),
-        other => {
-            assert!(std::env::var_os("BAE_TEST_DEVICE").is_none_or(|v| v != "required"), "{other:?}");
-            println!("skipped: {other:?}");
-            None
-        }
-    }
-}
+pub use device::device;
 
-/// Tiles that the device has workgroup memory for, with what signs.wgsl keeps besides its factors.
+/// Tiles that the device has workgroup memory for.
 pub fn tiles(device: &Device) -> impl Iterator<Item = Tile> {
     let bytes = device.report().workgroup_bytes;
-    [Tile::Small, Tile::Large].into_iter().filter(move |tile| bytes >= tile.bytes() + 5120)
+    [Tile::Small, Tile::Large].into_iter().filter(move |tile| tile.fits(bytes))
 }
 
 /// What a shader's binding holds before and, if it is written, after.
