@@ -1,0 +1,191 @@
+//! What every engine must give, held against the plain f64 loops.
+
+use bae_model::{
+    Activation, Adam, Architecture, Backend, Batch, Estimator, Objective, OutputActivation, Parameters,
+    Target, Trace, reference::Reference,
+};
+use ndarray::{Array1, Array2};
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Makes an engine with these parameters for batches of so many rows; none where there is no device.
+pub type Engine = fn(&Parameters, usize) -> Option<Box<dyn Backend>>;
+
+pub fn uniform(rng: &mut ChaCha8Rng, rows: usize, columns: usize) -> Array2<f32> {
+    Array2::from_shape_simple_fn((rows, columns), || rng.random::<f32>() * 2.0 - 1.0)
+}
+
+pub fn parameters(rng: &mut ChaCha8Rng, d_in: usize, d_sae: usize, d_out: usize) -> Parameters {
+    Parameters {
+        w_enc: uniform(rng, d_in, d_sae),
+        b_enc: uniform(rng, 1, d_sae).remove_axis(ndarray::Axis(0)),
+        w_dec: uniform(rng, d_sae, d_out),
+        b_dec: uniform(rng, 1, d_out).remove_axis(ndarray::Axis(0)),
+    }
+}
+
+pub fn estimators() -> impl Strategy<Value = Estimator> {
+    prop_oneof![
+        Just(Estimator::Identity),
+        (0.05f64..3.0).prop_map(|width| Estimator::Sigmoid { width }),
+        (0.05f64..3.0).prop_map(|width| Estimator::Rectangle { width }),
+        Just(Estimator::ReferenceSigmoid),
+        Just(Estimator::Squarewave),
+    ]
+}
+
+/// Within the error that f32 sums of `length` terms as large as the largest result allow.
+pub fn near(what: &str, got: &Array2<f64>, want: &Array2<f64>, length: usize) {
+    near_terms(what, got, want, length, 1e-3);
+}
+
+pub fn largest(values: &Array2<f64>) -> f64 {
+    values.iter().fold(0.0, |a, b| a.max(b.abs()))
+}
+
+/// Within the error that f32 sums of `length` terms of at least size `least` allow.
+pub fn near_terms(what: &str, got: &Array2<f64>, want: &Array2<f64>, length: usize, least: f64) {
+    let size = largest(want).max(least);
+    let bound = 4.0 * f64::from(f32::EPSILON) * (length as f64 + 8.0) * size;
+    for (got, want) in got.iter().zip(want) {
+        assert!((got - want).abs() <= bound, "{what}: {got}, expected {want} within {bound}");
+    }
+}
+
+fn row(values: &Array1<f64>) -> Array2<f64> {
+    values.clone().insert_axis(ndarray::Axis(0))
+}
+
+/// Pre-activations further from an edge of the step than f32 can blur.
+pub fn decided(z: &Array2<f64>, estimator: Estimator) -> bool {
+    z.iter().all(|&z| match estimator {
+        Estimator::Squarewave => (z - z.round()).abs() > 1e-4,
+        _ => z.abs() > 1e-4 && estimator.window().is_none_or(|window| (z.abs() - window).abs() > 1e-4),
+    })
+}
+
+/// One step of an autoencoder whose codes are bits.
+pub fn a_step_of_bits(
+    engine: Engine,
+    [n, d_in, d_sae]: [usize; 3],
+    estimator: Estimator,
+    [entropy_weight, covariance_weight]: [f64; 2],
+    seed: u64,
+) -> Result<(), TestCaseError> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let start = parameters(&mut rng, d_in, d_sae, d_in);
+    let x = uniform(&mut rng, n, d_in);
+    let batch = Batch { x: x.view(), target: Target::Input };
+    let objective = Objective { entropy_weight, covariance_weight, ..Objective::default() };
+    let architecture = Architecture::binary(estimator);
+    let want = Reference::new(&start).trace(&architecture, &objective, batch).unwrap();
+    prop_assume!(decided(&want.z, estimator));
+    let Some(mut engine) = engine(&start, n) else { return Ok(()) };
+    let got = engine.trace(&architecture, &objective, batch).unwrap();
+    prop_assert_eq!(&got.h, &want.h);
+    near("z", &got.z, &want.z, d_in);
+    near("y", &got.y, &want.y, d_sae);
+    near("grad y", &got.grad_y, &want.grad_y, d_sae);
+    // what the estimator lets no one see need not be complete
+    let seen = |trace: &Trace| {
+        let window = estimator.window().unwrap_or(f64::INFINITY);
+        ndarray::Zip::from(&trace.grad_h)
+            .and(&trace.z)
+            .map_collect(|&g, z| if z.abs() < window { g } else { 0.0 })
+    };
+    near("grad h", &seen(&got), &seen(&want), d_in);
+    // estimators that look at the gradient or at z pass their rounding on
+    near("grad z", &got.grad_z, &want.grad_z, 8 * (d_in + d_sae));
+    near("W_enc", &got.gradient.w_enc, &want.gradient.w_enc, 8 * (n + d_in + d_sae));
+    near("b_enc", &row(&got.gradient.b_enc), &row(&want.gradient.b_enc), 8 * (n + d_in + d_sae));
+    near("W_dec", &got.gradient.w_dec, &want.gradient.w_dec, n + d_sae);
+    near("b_dec", &row(&got.gradient.b_dec), &row(&want.gradient.b_dec), n + d_sae);
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-5 * b.abs().max(1e-6);
+    prop_assert!(close(got.stats.mse, want.stats.mse) && close(got.stats.loss, want.stats.loss));
+    prop_assert_eq!(got.stats.entropy_bits, want.stats.entropy_bits);
+    prop_assert!((got.stats.covariance - want.stats.covariance).abs() <= 1e-9 * want.stats.covariance);
+    Ok(())
+}
+
+/// One step of an autoencoder whose codes are real values.
+pub fn a_step_of_values(
+    engine: Engine,
+    [n, d_in, d_sae, d_out]: [usize; 4],
+    which: usize,
+    seed: u64,
+) -> Result<(), TestCaseError> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let start = parameters(&mut rng, d_in, d_sae, d_out);
+    let (x, target) = (uniform(&mut rng, n, d_in), uniform(&mut rng, n, d_out));
+    let activation = [
+        Activation::None,
+        Activation::Relu,
+        Activation::Sigmoid,
+        Activation::Tanh,
+        Activation::TopK(1 + d_sae / 3),
+        Activation::JumpRelu(0.2),
+    ][which];
+    let architecture = Architecture { activation, output: OutputActivation::Tanh };
+    let objective = Objective { l1_weight: 1e-3, ..Objective::default() };
+    let batch = Batch { x: x.view(), target: Target::States(target.view()) };
+    let want = Reference::new(&start).trace(&architecture, &objective, batch).unwrap();
+    prop_assume!(want.z.iter().all(|z| z.abs() > 1e-4 && (z - 0.2).abs() > 1e-4));
+    let Some(mut engine) = engine(&start, n) else { return Ok(()) };
+    let got = engine.trace(&architecture, &objective, batch).unwrap();
+    near("h", &got.h, &want.h, d_in);
+    near("y", &got.y, &want.y, d_sae + d_in);
+    // where the outputs saturate, 1 − y² keeps the rounding of y while the gradient vanishes
+    let terms = largest(&want.grad_y) * largest(&want.h).max(1.0);
+    near_terms("W_enc", &got.gradient.w_enc, &want.gradient.w_enc, 4 * (n + d_sae + d_in), terms);
+    near_terms("W_dec", &got.gradient.w_dec, &want.gradient.w_dec, 4 * (n + d_sae + d_in), terms);
+    Ok(())
+}
+
+/// Codes of hidden states, outputs of codes, and the covariance of codes.
+pub fn encoding_and_decoding(
+    engine: Engine,
+    [n, d_in, d_sae]: [usize; 3],
+    seed: u64,
+) -> Result<(), TestCaseError> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let start = parameters(&mut rng, d_in, d_sae, d_in);
+    let x = uniform(&mut rng, n, d_in);
+    let architecture = Architecture::binary(Estimator::Identity);
+    let Some(engine) = engine(&start, n) else { return Ok(()) };
+    let reference = Reference::new(&start);
+    let codes = engine.encode(&architecture, x.view()).unwrap();
+    prop_assert_eq!((codes.rows(), codes.features()), (n, d_sae));
+    let want = reference.decode(&architecture, &codes).unwrap().mapv(f64::from);
+    near("decoded", &engine.decode(&architecture, &codes).unwrap().mapv(f64::from), &want, d_sae);
+    prop_assert_eq!(engine.covariance(&codes).unwrap(), reference.covariance(&codes).unwrap());
+    if codes != reference.encode(&architecture, x.view()).unwrap() {
+        let z = bae_model::reference::pre_activations(&start.map(f64::from), x.view());
+        prop_assert!(!decided(&z, Estimator::Identity), "codes differ although no pre-activation is near 0");
+    }
+    Ok(())
+}
+
+/// Many panels to a task, and outputs of another width: the update is Adam on the gradients that looking into a step shows.
+pub fn a_step_is_adam_on_the_gradients_of_its_trace(engine: Engine) {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let (n, d_in, d_sae, d_out) = (40, 9, 1100, 5);
+    let start = parameters(&mut rng, d_in, d_sae, d_out);
+    let (x, target) = (uniform(&mut rng, n, d_in), uniform(&mut rng, n, d_out));
+    let batch = Batch { x: x.view(), target: Target::States(target.view()) };
+    let objective = Objective { entropy_weight: 1e-3, covariance_weight: 1e-4, ..Objective::default() };
+    for width in [0.05, 2.0] {
+        let architecture = Architecture::binary(Estimator::Rectangle { width });
+        let Some(mut engine) = engine(&start, n) else { return };
+        let gradient = engine.trace(&architecture, &objective, batch).unwrap().gradient;
+        engine.step(&architecture, &objective, &Adam::new(1e-2), batch).unwrap();
+        let after = engine.parameters().unwrap();
+        for ((start, after), gradient) in start.flat().iter().zip(after.flat()).zip(gradient.flat()) {
+            for ((&start, &after), &g) in start.iter().zip(after).zip(gradient) {
+                // the first step goes by the gradient's sign
+                let want = f64::from(start) - 1e-2 * g / (g.abs() + 1e-8);
+                assert!((f64::from(after) - want).abs() < 1e-6, "{after} {want} {g}");
+            }
+        }
+    }
+}
