@@ -7,19 +7,14 @@ import process from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { PEERS, PRODUCT } from './peers/list.mjs'
+import { peersOf, positive, shapeOf } from './step/arguments.mjs'
+import { compared, tell, withoutTimes } from './step/compared.mjs'
 import { machine } from './step/machine.mjs'
-import { ratio, spread } from './step/numbers.mjs'
-import { runner, settings, VARIANTS } from './step/ours.mjs'
+import { REAL, runner, settings, VARIANTS } from './step/ours.mjs'
 import { closePeers, label, open, openPeers, turns } from './step/peers.mjs'
 import { densityPicture, picture } from './step/picture.mjs'
-import { rounds } from './step/rounds.mjs'
 import { shapeName, tables } from './step/table.mjs'
 
-/**
- * What training with the default recipe ends with on layer 20 of examples/data: 3.8 % of the bits are on, and in a batch of
- * 512 rows 39 % of the features are on in some rows but not in all.
- */
-const REAL = '0.038/0.39'
 /** The other densities at which our own step is timed: all features live. */
 const DENSITIES = ['0.02', '0.05', '0.1', '0.2', '0.5']
 
@@ -31,7 +26,7 @@ const { values: options } = parseArgs({
     // d_in x d_sae x rows; may be given again
     shape: { type: 'string', multiple: true, default: ['576x2304x512', '2048x8192x512'] },
     // share of bits that are on, or that / share of features that are live; the first is that of the fixture and of the tables
-    density: { type: 'string', multiple: true, default: [REAL, ...DENSITIES] },
+    density: { type: 'string', multiple: true, default: [`${REAL.density}/${REAL.live}`, ...DENSITIES] },
     // all peers run on the first of these, PyTorch on the others too
     threads: { type: 'string', multiple: true, default: ['2', '1'] },
     rounds: { type: 'string', default: '5' },
@@ -46,23 +41,6 @@ const { values: options } = parseArgs({
 const root = fileURLToPath(new URL('..', import.meta.url))
 const say = line => console.error(line)
 
-function fail(line) {
-  say(line)
-  process.exit(2)
-}
-
-const positive = (text, what) => {
-  const value = Number(text)
-  if (!(value > 0)) fail(`${what} ${text}: give a number above 0`)
-  return value
-}
-
-function shapeOf(text) {
-  const [dIn, dSae, batchSize] = text.split('x').map(part => positive(part, '--shape'))
-  if (!batchSize) fail(`--shape ${text}: give d_in x d_sae x rows, as 576x2304x512`)
-  return { dIn, dSae, batchSize }
-}
-
 function densityOf(text) {
   const [density, live = 1] = text.split('/').map(part => positive(part, '--density'))
   return { density, live }
@@ -73,9 +51,7 @@ const shapes = options.shape.slice(0, quick ? 1 : undefined).map(shapeOf)
 const densities = options.density.map(densityOf)
 const threadCounts = options.threads.slice(0, quick ? 1 : undefined).map(text => positive(text, '--threads'))
 const roundCount = quick ? 2 : positive(options.rounds, '--rounds')
-const peerNames = options.peers.split(',').filter(Boolean)
-for (const name of peerNames)
-  if (!PEERS[name]) fail(`--peers ${name}: there are ${Object.keys(PEERS).join(', ')}`)
+const peerNames = peersOf(options.peers, PEERS)
 
 // another build of the package can be named, to be compared with its peers in the same way
 const { bench } = await import(process.env.BAE_BENCH_PACKAGE ?? '../dist/index.js')
@@ -95,23 +71,7 @@ async function fixtureOf(shape, threads) {
 }
 
 /** Times what runs in `runners` in turns; gives a row each, compared with the first. */
-async function timed(runners, failed) {
-  const times = await rounds(runners, roundCount, { failed, progress: say })
-  const first = times.get(runners[0].name)
-  if (!first) throw new Error(`${runners[0].name} failed, and all is compared with it`)
-  return runners
-    .filter(({ name }) => times.has(name))
-    .map(({ name }) => {
-      const theirs = times.get(name)
-      return {
-        name,
-        label: name,
-        ms: spread(theirs.flat()),
-        ...(theirs === first ? {} : { ratio: ratio(theirs, first) }),
-        rounds: theirs,
-      }
-    })
-}
+const timed = (runners, failed) => compared(runners, roundCount, { failed, progress: say })
 
 /** Our step and its peers' at one shape and on so many threads. */
 async function stepsBesidePeers(shape, fixture, threads) {
@@ -130,28 +90,10 @@ async function stepsBesidePeers(shape, fixture, threads) {
     missing.push({ name, reason: error.message })
     say(`${name} failed: ${error.message}`)
   })
-  for (const row of rows) {
-    const peer = peers.find(({ name }) => name === row.name)
-    if (peer)
-      Object.assign(row, {
-        label: label(peer.told),
-        told: peer.told,
-        check: peer.check,
-        peakBytes: peer.peakBytes,
-      })
-    else {
-      row.report = withoutTimes(ours.find(({ name }) => name === row.name).last)
-      row.peakBytes = row.report.peakBytes
-    }
-  }
+  tell(rows, ours, peers)
   await closePeers(peers)
   const density = ours[0].last.density
   return { shape, threads, density, rows, missing }
-}
-
-/** What the engine told about a run, less the times, which stand beside it. */
-function withoutTimes({ seconds: _, ...report }) {
-  return report
 }
 
 /** Our step alone, for each of `variations` `{ label, shape?, density? }`. */

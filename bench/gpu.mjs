@@ -7,16 +7,14 @@ import process from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { GPU_PEERS } from './peers/list.mjs'
+import { fail, peersOf, positive, shapeOf } from './step/arguments.mjs'
+import { compared, tell } from './step/compared.mjs'
 import { gpuTables } from './step/gpu_table.mjs'
 import { machine } from './step/machine.mjs'
-import { ratio, spread } from './step/numbers.mjs'
-import { runner, settings } from './step/ours.mjs'
-import { closePeers, label, open, openPeers, turns } from './step/peers.mjs'
-import { rounds } from './step/rounds.mjs'
+import { REAL, runner, settings } from './step/ours.mjs'
+import { closePeers, open, openPeers, turns } from './step/peers.mjs'
 import { shapeName } from './step/table.mjs'
 
-/** As with the default recipe on layer 20 of examples/data: 3.8 % of the bits are on, 39 % of the features live. */
-const REAL = { density: 0.038, live: 0.39 }
 const SHAPES = ['576x2304x512', '2048x8192x512', '2048x8192x4096', '4096x32768x4096']
 
 const { values: options } = parseArgs({
@@ -42,20 +40,16 @@ const named = found.devices.find(({ index, name }) =>
     : `${index}` === options.device || name.toLowerCase().includes(options.device.toLowerCase()),
 )
 if (!named) {
-  say(
-    `no device ${options.device}: there ${found.devices.length ? `are ${found.devices.map(({ name }) => name).join(', ')}` : `is none (${found.reason})`}`,
-  )
-  process.exit(2)
+  const names = found.devices.map(({ name }) => name).join(', ')
+  fail(`no device ${options.device}: there ${names ? `are ${names}` : `is none (${found.reason})`}`)
 }
 const software = named.kind === 'software'
 if (software)
   say(`${named.name} is software: the figures below mean nothing, the run only shows that all of it works`)
 
-const shapes = (options.shape ?? (software ? ['64x256x64'] : SHAPES)).map(text => {
-  const [dIn, dSae, batchSize] = text.split('x').map(Number)
-  return { dIn, dSae, batchSize }
-})
-const peerNames = options.peers.split(',').filter(Boolean)
+const shapes = (options.shape ?? (software ? ['64x256x64'] : SHAPES)).map(shapeOf)
+const peerNames = peersOf(options.peers, GPU_PEERS)
+const roundCount = positive(options.rounds, '--rounds')
 const VARIANTS = { ours: {}, ...(named.halfFloats ? { 'ours, f16': { precision: 'f16' } } : {}) }
 
 const folder = await mkdtemp(join(tmpdir(), 'bae-bench-'))
@@ -77,28 +71,13 @@ async function stepsAt(shape) {
   if (entries.length) await bench({ ...given, fixture })
   const peers = await openPeers(entries, fixture, 1, missing)
   const theirs = peers.map(peer => turns(peer, count => ({ cmd: 'steps', count })))
-  const times = await rounds([...ours, ...theirs], Number(options.rounds), {
+  const rows = await compared([...ours, ...theirs], roundCount, {
     failed: (name, error) => missing.push({ name, reason: error.message }),
     progress: say,
   })
+  tell(rows, ours, peers)
   await closePeers(peers)
   await rm(fixture, { force: true })
-  const first = times.get('ours')
-  if (!first) throw new Error(`ours failed: ${missing.map(({ reason }) => reason).join('; ')}`)
-  const rows = [...times].map(([name, each]) => {
-    const peer = peers.find(peer => peer.name === name)
-    const report = ours.find(runner => runner.name === name)?.last
-    return {
-      name,
-      label: peer ? label(peer.told) + (name.endsWith('tf32') ? ', TF32' : '') : name,
-      ms: spread(each.flat()),
-      ...(name === 'ours' ? {} : { ratio: ratio(each, first) }),
-      ...(peer
-        ? { told: peer.told, check: peer.check, peakBytes: peer.peakBytes }
-        : { report: { ...report, seconds: undefined } }),
-      rounds: each,
-    }
-  })
   return { shape, rows, missing }
 }
 
@@ -107,7 +86,7 @@ try {
     date: new Date().toISOString(),
     machine: machine(),
     device: named,
-    rounds: Number(options.rounds),
+    rounds: roundCount,
     steps: [],
   }
   for (const shape of shapes) {

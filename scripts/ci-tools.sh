@@ -20,8 +20,8 @@ if ! has qemu-aarch64-static || ! has aarch64-linux-gnu-gcc || ! [ -e /usr/aarch
   packages+=(qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
 fi
 # Vulkan's loader and a driver, be it that of a real GPU
-if ! ldconfig -p | grep -q libvulkan.so.1 || ! compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null &&
-  ! compgen -G '/etc/vulkan/icd.d/*.json' >/dev/null; then
+driver() { compgen -G '/usr/share/vulkan/icd.d/*.json' || compgen -G '/etc/vulkan/icd.d/*.json'; }
+if ! ldconfig -p | grep -q libvulkan.so.1 || ! driver >/dev/null; then
   packages+=(libvulkan1 mesa-vulkan-drivers)
 fi
 if [ ${#packages[@]} -gt 0 ]; then

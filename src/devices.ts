@@ -52,22 +52,15 @@ export async function devices(options: CallOptions = {}): Promise<DevicesReport>
 
 /** @internal The device as the addon takes it. */
 export function deviceOf(device: DeviceChoice = 'cpu'): string {
-  if (!isDevice(device)) {
-    throw new BaeError('INVALID_ARGUMENT', `device must be ${DEVICES}, not ${describe(device)}`)
+  const valid =
+    typeof device === 'string' ? device.trim() !== '' : Number.isSafeInteger(device) && device >= 0
+  if (!valid) {
+    const what = 'auto, cpu, gpu, or a device by its index or name'
+    throw new BaeError('INVALID_ARGUMENT', `device must be ${what}, not ${describe(device)}`)
   }
   if (device !== 'cpu') quietDrivers()
   return String(device)
 }
-
-/** @internal Whether something can name a device. */
-export function isDevice(value: unknown): value is DeviceChoice {
-  return typeof value === 'string'
-    ? value.trim() !== ''
-    : Number.isSafeInteger(value) && (value as number) >= 0
-}
-
-/** @internal What a device may be. */
-export const DEVICES = 'auto, cpu, gpu, or a device by its index or name'
 
 /** Mesa's layer that chooses a default device complains on stderr where there is no desktop; the default is not used here. */
 function quietDrivers(): void {

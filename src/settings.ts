@@ -1,4 +1,4 @@
-import { DEVICES, type DeviceChoice, deviceOf, isDevice } from './devices.js'
+import { type DeviceChoice, deviceOf } from './devices.js'
 import { BaeError, describe } from './errors.js'
 import { threadsOf } from './job.js'
 
@@ -22,11 +22,7 @@ export function settingsJson<T extends { threads?: number | undefined; device?: 
     }
     const expected = kinds[name as keyof T]
     if (fits(value, expected)) continue
-    const what = Array.isArray(expected)
-      ? `one of ${expected.join(', ')}`
-      : expected === 'device'
-        ? DEVICES
-        : `a ${expected}`
+    const what = Array.isArray(expected) ? `one of ${expected.join(', ')}` : `a ${expected}`
     const shown =
       typeof value === 'number' ? value : typeof value === 'string' ? JSON.stringify(value) : describe(value)
     throw new BaeError('INVALID_ARGUMENT', `${name} must be ${what}, not ${shown}`)
@@ -37,7 +33,8 @@ export function settingsJson<T extends { threads?: number | undefined; device?: 
 
 function fits(value: unknown, expected: Kind): boolean {
   if (Array.isArray(expected)) return expected.some(each => each === value)
-  if (expected === 'device') return isDevice(value)
+  // deviceOf judges it
+  if (expected === 'device') return true
   if (expected === 'finite number') return Number.isFinite(value)
   if (expected === 'whole number') return Number.isSafeInteger(value) && (value as number) >= 0
   return typeof value === expected

@@ -76,6 +76,7 @@ def serve(name, peer):
             state["fixture"] = Fixture(given["fixture"])
             state["peer"] = peer(state["fixture"])
             variant = getattr(state["peer"], "variant", None)
+            variant = variant or ("TF32" if "--tf32" in sys.argv else None)
             where = torch.cuda.get_device_name() if CUDA else None
             told = {"name": name, "version": f"PyTorch {torch.__version__}", "variant": variant, "device": where}
             return {"ok": True, **told}

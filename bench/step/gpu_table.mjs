@@ -15,7 +15,7 @@ function stepTable({ shape, rows, missing }) {
     range(ms),
     ratio ? `${digits(ratio.median)} [${digits(ratio.min)} – ${digits(ratio.max)}]` : '1',
     report ? (ms.median / floor).toFixed(2) : '',
-    peakBytes ? Math.round(peakBytes / 2 ** 20).toLocaleString('en-US') : '',
+    !report && peakBytes ? Math.round(peakBytes / 2 ** 20).toLocaleString('en-US') : '',
   ])
   const head = [
     '',

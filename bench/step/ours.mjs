@@ -8,6 +8,12 @@ export const VARIANTS = {
   'ours, bf16': { precision: 'bf16' },
 }
 
+/**
+ * What training with the default recipe ends with on layer 20 of examples/data: 3.8 % of the bits are on, and in a batch of
+ * 512 rows 39 % of the features are on in some rows but not in all.
+ */
+export const REAL = { density: 0.038, live: 0.39 }
+
 /** Weights of the penalties: far above any recipe's, so that each term shows in the gradients that are compared. */
 const WEIGHTS = { entropyWeight: 1e-2, covarianceWeight: 5e-4 }
 

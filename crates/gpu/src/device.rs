@@ -81,10 +81,6 @@ impl Device {
         locked(&self.failure).get_or_insert(ModelError::DeviceLost(format!("{name} was given up")));
     }
 
-    pub(crate) fn timestamps(&self) -> bool {
-        self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
-    }
-
     /// Runs `work`; wgpu panics where a driver fails in a way that it has no error for, most often because the device is lost.
     fn guarded<T>(&self, work: impl FnOnce() -> T) -> Result<T, ModelError> {
         quietly(work).map_err(|said| {

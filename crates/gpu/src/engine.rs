@@ -113,19 +113,7 @@ impl Gpu {
         rows: usize,
         widths: Widths,
     ) -> Result<(), ModelError> {
-        let name = &device.report().name;
-        let refuse = |what: String| Err(ModelError::Unavailable(what));
-        match precision {
-            Precision::F16 if !device.report().half_floats => {
-                return refuse(format!("precision f16: {name} has no half floats; use f32"));
-            }
-            Precision::Bf16 => {
-                return refuse(format!(
-                    "precision bf16: wgpu offers no bfloat16, so neither does {name}; use f32 or f16, or the device cpu"
-                ));
-            }
-            _ => {}
-        }
+        check_precision(device, precision)?;
         check_rows(rows, widths.d_sae)?;
         widths.block_features(device, rows).map(|_| ())
     }
@@ -135,7 +123,7 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::check`].
     pub fn with_precision(self, precision: Precision) -> Result<Self, ModelError> {
-        Self::check(&self.device, precision, 1, self.widths)?;
+        check_precision(&self.device, precision)?;
         Ok(Self { half: precision == Precision::F16, ..self })
     }
 
@@ -156,15 +144,10 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::new`].
     pub fn with_timing(self) -> Result<Self, ModelError> {
-        if self.device.timestamps() {
+        if self.device.report().timestamps {
             locked(&self.state).timer = Some(Timer::new(&self.device)?);
         }
         Ok(self)
-    }
-
-    /// The device.
-    pub fn device(&self) -> &Arc<Device> {
-        &self.device
     }
 
     /// Blocks that the parameters are split into.
@@ -309,6 +292,21 @@ impl Gpu {
         }
         step.objective.total(&mut stats);
         stats
+    }
+}
+
+/// Refuses products that the device does not have.
+fn check_precision(device: &Device, precision: Precision) -> Result<(), ModelError> {
+    let name = &device.report().name;
+    let refuse = |what: String| Err(ModelError::Unavailable(what));
+    match precision {
+        Precision::F16 if !device.report().half_floats => {
+            refuse(format!("precision f16: {name} has no half floats; use f32"))
+        }
+        Precision::Bf16 => refuse(format!(
+            "precision bf16: wgpu offers no bfloat16, so neither does {name}; use f32 or f16, or the device cpu"
+        )),
+        Precision::F32 | Precision::F16 => Ok(()),
     }
 }
 

@@ -18,7 +18,7 @@ struct Params {
   output: u32,
   // 2 / (rows · d_out)
   error_scale: f32,
-  // threshold of the entropy, and its bits below 1 in units of 2^-40: two words
+  // threshold of the entropy in units of 2^-40 bits: two words
   threshold_low: u32,
   threshold_high: u32,
   // entropy weight / rows

@@ -2,6 +2,7 @@
 
 #[path = "../device/mod.rs"]
 mod device;
+// some of both is for cases that take no step
 #[path = "../../../model/tests/parity/fixture.rs"]
 #[allow(dead_code)]
 mod fixture;
