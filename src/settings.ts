@@ -28,7 +28,8 @@ export function settingsJson<T extends { threads?: number | undefined; device?: 
     throw new BaeError('INVALID_ARGUMENT', `${name} must be ${what}, not ${shown}`)
   }
   threadsOf(settings.threads)
-  return JSON.stringify({ ...settings, device: deviceOf(settings.device ?? usualDevice) })
+  const { device = usualDevice } = settings
+  return JSON.stringify({ ...settings, device: deviceOf(device) })
 }
 
 function fits(value: unknown, expected: Kind): boolean {
