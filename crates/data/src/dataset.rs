@@ -3,6 +3,7 @@ use std::ops::Range;
 
 use ndarray::{ArrayView2, ArrayViewMut2, Dimension, s};
 
+use crate::column::Column;
 use crate::error::DataError;
 use crate::open;
 
@@ -25,6 +26,33 @@ pub trait Source: Send + Sync {
     /// # Panics
     /// May panic if the source has no such rows or `out` is of another width.
     fn read(&self, start: usize, out: ArrayViewMut2<f32>) -> Result<(), DataError>;
+
+    /// Columns that come with the rows.
+    fn columns(&self) -> Vec<Column> {
+        vec![]
+    }
+
+    /// Reads `out.len()` values of a column that [`Source::columns`] names, from row `start` on.
+    ///
+    /// # Errors
+    /// Whatever keeps them from being read.
+    ///
+    /// # Panics
+    /// May panic if the source has no such rows or column.
+    fn read_column(&self, column: Column, _start: usize, _out: &mut [i64]) -> Result<(), DataError> {
+        panic!("{} has no column {column}", self.name())
+    }
+
+    /// Rows of each piece that is decoded as a whole or from its start on (a row group, say), in order; empty where any
+    /// row can be read for the same price. Readers that jump about keep to these pieces where they can.
+    fn pieces(&self) -> Vec<usize> {
+        vec![]
+    }
+
+    /// What tells this source from another of the same shape: bytes of its file, or 0.
+    fn size(&self) -> u64 {
+        0
+    }
 }
 
 /// One or more sources of equal width, stacked; every value that comes out is finite.

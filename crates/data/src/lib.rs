@@ -4,6 +4,7 @@
 //! writer writes beside its target, syncs and renames, so that nobody ever sees half a file.
 
 mod codes_file;
+mod column;
 mod dataset;
 mod error;
 mod folder;
@@ -18,6 +19,7 @@ mod tensor_file;
 mod tensors_out;
 
 pub use codes_file::{CodesWriter, read_codes};
+pub use column::Column;
 pub use dataset::{Dataset, MemorySource, Source, check_finite};
 pub use error::DataError;
 pub use folder::{check_output, write_folder};
