@@ -1,14 +1,16 @@
 //! The step on a GPU.
 
 use crate::device::{Device, locked};
-use crate::memory::{ENTROPY_UNIT, Scratch, Weights, Widths, clear_poison, poison, read_floats, read_words};
+use crate::memory::{
+    ENTROPY_UNIT, Gradients, Scratch, Weights, Widths, clear_poison, poison, read_floats, read_words,
+};
 use crate::pass::{Against, Pass};
 use crate::recording::{Part, Recording, TIMED, Timer};
-use crate::shaders::{NONE, Params, results};
+use crate::shaders::{NO_NORM, NONE, Params, results};
 use bae_codes::BitMatrix;
 use bae_model::{
     Activation, Adam, Architecture, Backend, Batch, ModelError, Moments, Objective, Parameters, Precision,
-    Stages, StepStats, Target, Trace, check_width,
+    Stages, StepStats, Target, Trace, TrainingState, check_width,
 };
 use ndarray::{Array2, ArrayView2, s};
 use std::collections::VecDeque;
@@ -26,6 +28,8 @@ pub struct Gpu {
 pub(crate) struct State {
     pub weights: Weights,
     pub scratch: Option<Scratch>,
+    /// Made by the first step that clips them.
+    gradients: Option<Gradients>,
     pub params: Option<wgpu::Buffer>,
     poison: wgpu::Buffer,
     /// Steps sent, and not refused.
@@ -51,15 +55,17 @@ pub(crate) struct Subject {
     objective: Objective,
     labels: bool,
     binary: bool,
+    clipped: bool,
 }
 
 impl Subject {
-    pub fn of(architecture: &Architecture, objective: &Objective, batch: Batch) -> Self {
+    pub fn of(architecture: &Architecture, objective: &Objective, batch: Batch, clipped: bool) -> Self {
         Self {
             rows: batch.x.nrows(),
             objective: *objective,
             labels: matches!(batch.target, Target::Labels(_)),
             binary: architecture.estimator().is_some(),
+            clipped,
         }
     }
 }
@@ -91,6 +97,7 @@ impl Gpu {
         let state = State {
             weights,
             scratch: None,
+            gradients: None,
             params: None,
             poison: poison(device)?,
             steps: 0,
@@ -127,7 +134,8 @@ impl Gpu {
         Ok(Self { half: precision == Precision::F16, ..self })
     }
 
-    /// Takes all the memory that steps on batches of up to `rows` rows need.
+    /// Takes all the memory that steps on batches of up to `rows` rows need, but for the gradients that the first clipped one
+    /// makes room for.
     ///
     /// # Errors
     /// As [`Gpu::new`].
@@ -198,20 +206,31 @@ impl Gpu {
         self.check_batch(architecture, batch)?;
         let mut state = locked(&self.state);
         let state = &mut *state;
-        let params = self.params(architecture, objective, batch).adam(adam, state.steps + 1);
+        let params = self.params(architecture, objective, batch);
+        let updating = params.adam(adam, state.steps + 1);
         state.weights.make_moments(&self.device)?;
         state.prepare(&self.device, batch.x.nrows(), architecture.estimator().is_none())?;
+        if adam.clips() && state.gradients.is_none() {
+            state.gradients = Some(Gradients::new(&self.device, &state.weights)?);
+        }
         state.upload(&self.device, batch)?;
         let readback = state.readback(&self.device)?;
-        let State { weights, scratch, poison, timer, .. } = state;
+        let State { weights, scratch, gradients, poison, timer, .. } = state;
         let scratch = scratch.as_ref().expect("prepared");
+        let gradients = gradients.as_ref().filter(|_| adam.clips());
+        let params = if adam.clips() { params } else { updating };
         let mut recording = Recording::new(&self.device);
         let pass = Pass {
             against: Against::of(batch),
             half: self.half,
+            gradients,
             ..Pass::new(&self.device, weights, scratch, poison, params, architecture)
         };
-        pass.record(&mut recording, None)?;
+        pass.record(&mut recording)?;
+        if adam.clips() {
+            pass.clipped_update(&mut recording, updating)?;
+        }
+        pass.idle(&mut recording)?;
         recording.copy(&scratch.results, &readback, 4 * results::COUNT as u64);
         recording.copy_to(poison, &readback, 4 * results::POISON as u64, 4);
         let timer = timer.as_ref().map(|timer| (timer, &readback, STAMPS));
@@ -226,7 +245,7 @@ impl Gpu {
             readback,
             mapped,
             parts,
-            subject: Subject::of(architecture, objective, batch),
+            subject: Subject::of(architecture, objective, batch, adam.clips()),
         });
         Ok(())
     }
@@ -290,6 +309,9 @@ impl Gpu {
         } else {
             stats.l1 = float(results::SIZES);
         }
+        if step.clipped {
+            stats.gradient_norm = Some(float(results::GRADIENT).sqrt());
+        }
         step.objective.total(&mut stats);
         stats
     }
@@ -327,6 +349,9 @@ fn check_rows(rows: usize, d_sae: usize) -> Result<(), ModelError> {
 }
 
 pub(crate) fn not_finite(entry: u32, d_sae: usize) -> ModelError {
+    if entry == NO_NORM {
+        return ModelError::GradientNotFinite;
+    }
     ModelError::NotFinite { row: entry as usize / d_sae, feature: entry as usize % d_sae }
 }
 
@@ -508,6 +533,19 @@ impl Backend for Gpu {
     fn moments(&self) -> Result<Moments, ModelError> {
         let state = locked(&self.state);
         state.weights.moments(&self.device, state.steps)
+    }
+
+    fn idle(&self) -> Result<Vec<u32>, ModelError> {
+        locked(&self.state).weights.idle(&self.device)
+    }
+
+    fn restore(&mut self, from: &TrainingState) -> Result<(), ModelError> {
+        let Widths { d_in, d_sae, d_out } = self.widths;
+        from.check(d_in, d_sae, d_out)?;
+        let mut state = locked(&self.state);
+        state.weights.restore(&self.device, from)?;
+        state.steps = from.moments.steps;
+        Ok(())
     }
 
     fn stages(&self) -> Stages {

@@ -2,16 +2,16 @@
 //! needs besides.
 
 use crate::device::Device;
-use crate::shaders::{DEPTH, NONE, Params, results};
+use crate::shaders::{DEPTH, NONE, PARTIALS, Params, results};
 use bae_codes::entropy;
-use bae_model::{ModelError, Moments, Parameters};
+use bae_model::{ModelError, Moments, Parameters, TrainingState};
 use ndarray::{Array1, Array2, s};
 
 /// Values with their moments, which are made by the first step.
 pub struct Tensor {
     pub values: wgpu::Buffer,
     pub moments: Option<[wgpu::Buffer; 2]>,
-    length: usize,
+    pub length: usize,
 }
 
 impl Tensor {
@@ -30,15 +30,30 @@ impl Tensor {
         Ok(())
     }
 
+    /// Writes the values, or the first or second moments.
+    fn write(&mut self, device: &Device, which: Which, values: &[f32]) -> Result<(), ModelError> {
+        if !matches!(which, Which::Values) {
+            self.make_moments(device)?;
+        }
+        let buffer = self.of(which).expect("just made");
+        device.watched(|| device.queue.write_buffer(buffer, 0, bytemuck::cast_slice(values)))
+    }
+
     /// The values, or the first or second moments.
     fn read(&self, device: &Device, which: Which) -> Result<Vec<f32>, ModelError> {
-        let buffer = match (which, &self.moments) {
-            (Which::Values, _) => &self.values,
-            (Which::First, Some([first, _])) => first,
-            (Which::Second, Some([_, second])) => second,
-            (_, None) => return Ok(vec![0.0; self.length]),
-        };
-        read_floats(device, buffer, self.length)
+        match self.of(which) {
+            Some(buffer) => read_floats(device, buffer, self.length),
+            None => Ok(vec![0.0; self.length]),
+        }
+    }
+
+    /// Where they are; moments may not be made yet.
+    fn of(&self, which: Which) -> Option<&wgpu::Buffer> {
+        match which {
+            Which::Values => Some(&self.values),
+            Which::First => self.moments.as_ref().map(|[first, _]| first),
+            Which::Second => self.moments.as_ref().map(|[_, second]| second),
+        }
     }
 }
 
@@ -74,6 +89,8 @@ pub struct Weights {
     pub widths: Widths,
     pub blocks: Vec<Block>,
     pub b_dec: Tensor,
+    /// Steps since each feature was last on.
+    pub idle: wgpu::Buffer,
 }
 
 /// Blocks begin at multiples of this many features: the largest tile.
@@ -101,7 +118,7 @@ impl Weights {
             });
         }
         let b_dec = Tensor::new(device, "b_dec", parameters.b_dec.as_slice().expect("row-major"))?;
-        Ok(Self { widths, blocks, b_dec })
+        Ok(Self { widths, blocks, b_dec, idle: floats(device, "idle features", d_sae)? })
     }
 
     /// Memory for the moments, before the first step.
@@ -133,6 +150,33 @@ impl Weights {
         })
     }
 
+    /// Steps since each feature was last on, copied from the device.
+    pub fn idle(&self, device: &Device) -> Result<Vec<u32>, ModelError> {
+        read_words(device, &self.idle, self.widths.d_sae)
+    }
+
+    /// Copies a state of these widths to the device.
+    pub fn restore(&mut self, device: &Device, state: &TrainingState) -> Result<(), ModelError> {
+        self.write(device, Which::Values, &state.parameters)?;
+        self.write(device, Which::First, &state.moments.first)?;
+        self.write(device, Which::Second, &state.moments.second)?;
+        device.watched(|| device.queue.write_buffer(&self.idle, 0, bytemuck::cast_slice(&state.idle)))
+    }
+
+    fn write(&mut self, device: &Device, which: Which, from: &Parameters) -> Result<(), ModelError> {
+        for block in &mut self.blocks {
+            let range = block.first..block.first + block.features;
+            let w_enc = from.w_enc.slice(s![.., range.clone()]);
+            let [_, b_enc, w_dec, _] = from.flat();
+            let d_out = self.widths.d_out;
+            block.w_enc.write(device, which, w_enc.as_standard_layout().as_slice().expect("row-major"))?;
+            block.b_enc.write(device, which, &b_enc[range.clone()])?;
+            block.w_dec.write(device, which, &w_dec[range.start * d_out..range.end * d_out])?;
+        }
+        let [_, _, _, b_dec] = from.flat();
+        self.b_dec.write(device, which, b_dec)
+    }
+
     fn read(&self, device: &Device, which: Which) -> Result<Parameters, ModelError> {
         let Widths { d_in, d_sae, d_out } = self.widths;
         let mut all = Parameters::zeros(d_in, d_sae, d_out);
@@ -149,6 +193,36 @@ impl Weights {
         }
         all.b_dec = Array1::from(self.b_dec.read(device, which)?);
         Ok(all)
+    }
+}
+
+/// Gradients of all parameters, where they are not used up as they are made.
+pub struct Gradients {
+    pub blocks: Vec<BlockGradients>,
+    pub b_dec: wgpu::Buffer,
+}
+
+/// As [`Block`].
+pub struct BlockGradients {
+    pub w_enc: wgpu::Buffer,
+    pub b_enc: wgpu::Buffer,
+    pub w_dec: wgpu::Buffer,
+}
+
+impl Gradients {
+    pub fn new(device: &Device, weights: &Weights) -> Result<Self, ModelError> {
+        let like = |tensor: &Tensor| floats(device, "gradients", tensor.length);
+        let of_block = |block: &Block| {
+            Ok(BlockGradients {
+                w_enc: like(&block.w_enc)?,
+                b_enc: like(&block.b_enc)?,
+                w_dec: like(&block.w_dec)?,
+            })
+        };
+        Ok(Self {
+            blocks: weights.blocks.iter().map(of_block).collect::<Result<_, ModelError>>()?,
+            b_dec: like(&weights.b_dec)?,
+        })
     }
 }
 
@@ -259,7 +333,10 @@ impl Scratch {
             y: words("outputs", rows * d_out)?,
             errors: words("errors", rows * d_out)?,
             column_partials: words("partial columns", chunks * block.max(d_out))?,
-            partials: words("partial sums", (d_out.div_ceil(32) * chunks).max(2 * rows).max(sizes))?,
+            partials: words(
+                "partial sums",
+                (d_out.div_ceil(32) * chunks).max(2 * rows).max(sizes).max(PARTIALS),
+            )?,
             results: words("results", results::COUNT)?,
             tables: words("tables", 3 * (rows + 1))?,
             tables_rows: 0,

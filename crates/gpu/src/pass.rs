@@ -1,7 +1,7 @@
 //! What a step runs on the device, in order.
 
 use crate::device::Device;
-use crate::memory::{Block, Scratch, Tensor, Weights};
+use crate::memory::{Block, BlockGradients, Gradients, Scratch, Tensor, Weights};
 use crate::recording::{Part, Recording};
 use crate::shaders::{self, Params, Tile};
 use bae_model::{Activation, Architecture, Batch, ModelError, Target};
@@ -17,6 +17,10 @@ pub struct Pass<'a> {
     pub architecture: &'a Architecture,
     /// Whether products of values round their factors to half floats.
     pub half: bool,
+    /// Where gradients go when they are not to be used up at once.
+    pub gradients: Option<&'a Gradients>,
+    /// Where a trace's intermediates go.
+    pub kept: Option<&'a Kept>,
 }
 
 /// What outputs are compared with.
@@ -37,19 +41,15 @@ impl Against {
     }
 }
 
-/// Where gradients and intermediates go when nothing is updated.
+/// What a trace shows beside what every step leaves behind.
 pub struct Kept {
     pub grad_y: wgpu::Buffer,
     pub blocks: Vec<KeptBlock>,
-    pub b_dec: wgpu::Buffer,
 }
 
 pub struct KeptBlock {
     pub z: wgpu::Buffer,
     pub grad_h: wgpu::Buffer,
-    pub w_enc: wgpu::Buffer,
-    pub b_enc: wgpu::Buffer,
-    pub w_dec: wgpu::Buffer,
 }
 
 impl<'a> Pass<'a> {
@@ -62,8 +62,8 @@ impl<'a> Pass<'a> {
         params: Params,
         architecture: &'a Architecture,
     ) -> Self {
-        let (against, half) = (Against::Input, false);
-        Self { device, weights, scratch, poison, params, against, architecture, half }
+        let (against, half, gradients, kept) = (Against::Input, false, None, None);
+        Self { device, weights, scratch, poison, params, against, architecture, half, gradients, kept }
     }
 
     /// The tile of a product of this shape: large ones where there are enough to fill a device.
@@ -75,8 +75,8 @@ impl<'a> Pass<'a> {
         if fits && fills { Tile::Large } else { Tile::Small }
     }
 
-    /// Forward, backward and update; with `kept`, gradients instead of the update.
-    pub fn record(&self, to: &mut Recording, kept: Option<&Kept>) -> Result<(), ModelError> {
+    /// Forward, backward and update; gradients instead of the update where there is a place for them.
+    pub fn record(&self, to: &mut Recording) -> Result<(), ModelError> {
         to.half(self.half);
         to.clear(&self.scratch.results);
         match self.architecture.activation {
@@ -87,14 +87,61 @@ impl<'a> Pass<'a> {
             _ => self.values(to)?,
         }
         self.outputs(to)?;
-        self.errors(to, kept)?;
+        self.errors(to)?;
         to.part(Part::Adam);
-        let b_dec = kept.map(|kept| &kept.b_dec);
+        let b_dec = self.gradients.map(|gradients| &gradients.b_dec);
         self.bias(to, &shaders::BIAS_OF_OUTPUTS, self.weights.widths.d_out, &self.weights.b_dec, b_dec)?;
         for (at, block) in self.weights.blocks.iter().enumerate() {
-            self.backward(to, at, block, kept.map(|kept| &kept.blocks[at]))?;
+            self.backward(to, at, block, self.gradients.map(|gradients| &gradients.blocks[at]))?;
         }
         Ok(())
+    }
+
+    /// Adam with the gradients that lie there, clipped; `params` are those of the update.
+    pub fn clipped_update(&self, to: &mut Recording, params: Params) -> Result<(), ModelError> {
+        let Scratch { partials, results, .. } = self.scratch;
+        let gradients = self.gradients.expect("a place for gradients");
+        let blocks = self.weights.blocks.iter().zip(&gradients.blocks).flat_map(|(block, gradients)| {
+            [
+                (&block.w_enc, &gradients.w_enc),
+                (&block.b_enc, &gradients.b_enc),
+                (&block.w_dec, &gradients.w_dec),
+            ]
+        });
+        let tensors: Vec<_> = blocks.chain([(&self.weights.b_dec, &gradients.b_dec)]).collect();
+        let counting = |tensor: &Tensor| {
+            let groups = shaders::sharing(tensor.length);
+            (Params { count: tensor.length as u32, partials: groups as u32, ..params }, [groups, 1, 1])
+        };
+        to.part(Part::Adam);
+        for (tensor, gradient) in &tensors {
+            let (params, groups) = counting(tensor);
+            to.params(&params);
+            to.run(&shaders::GRADIENT_SQUARES, groups, &[gradient, partials])?;
+            to.run(&shaders::GRADIENT_TOTAL, [1, 1, 1], &[partials, results, self.poison])?;
+        }
+        for (tensor, gradient) in &tensors {
+            let (params, groups) = counting(tensor);
+            let [values, first, second] = self.updated(tensor, None);
+            to.params(&params);
+            let buffers = [gradient, results, self.poison, values, first, second];
+            to.run(&shaders::CLIPPED_ADAM, groups, &buffers)?;
+        }
+        Ok(())
+    }
+
+    /// Counts the steps for which features are not on, once it is known whether this one changes anything.
+    pub fn idle(&self, to: &mut Recording) -> Result<(), ModelError> {
+        let Scratch { ones, values, .. } = self.scratch;
+        let real = values.as_ref().filter(|_| self.architecture.estimator().is_none());
+        let (shader, codes) = match real {
+            Some([h, _]) => (&shaders::IDLE_VALUES, h),
+            None => (&shaders::IDLE, ones),
+        };
+        to.part(Part::Turn);
+        to.params(&self.params);
+        let groups = [self.weights.widths.d_sae.div_ceil(64), 1, 1];
+        to.run(shader, groups, &[codes, self.poison, &self.weights.idle])
     }
 
     fn rows(&self) -> usize {
@@ -187,10 +234,10 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn errors(&self, to: &mut Recording, kept: Option<&Kept>) -> Result<(), ModelError> {
+    fn errors(&self, to: &mut Recording) -> Result<(), ModelError> {
         let Scratch { x, target, y, errors, column_partials, partials, results, nothing, .. } = self.scratch;
         let (rows, d_out) = (self.rows(), self.weights.widths.d_out);
-        let grad_y = kept.map_or(&nothing[0], |kept| &kept.grad_y);
+        let grad_y = self.kept.map_or(&nothing[0], |kept| &kept.grad_y);
         to.part(Part::Errors);
         to.params(&self.params);
         let columns = [d_out.div_ceil(32), rows.div_ceil(64), 1];
@@ -231,13 +278,14 @@ impl<'a> Pass<'a> {
         to: &mut Recording,
         at: usize,
         block: &Block,
-        kept: Option<&KeptBlock>,
+        gradients: Option<&BlockGradients>,
     ) -> Result<(), ModelError> {
         let scratch = self.scratch;
         let Scratch { x, turned, pull, sums, signed_counts, errors, column_partials, nothing, .. } = scratch;
         let (z, rows) = (&scratch.z[at], self.rows());
         let shape = [rows, block.features];
         let tile = self.tile(shape[0], shape[1]);
+        let kept = self.kept.map(|kept| &kept.blocks[at]);
         let grad_h = kept.map_or(&nothing[0], |kept| &kept.grad_h);
         let w_dec = &block.w_dec.values;
         if let Some(kept) = kept {
@@ -268,19 +316,21 @@ impl<'a> Pass<'a> {
         to.part(Part::Adam);
         let groups = [block.features.div_ceil(32), rows.div_ceil(64), 1];
         to.run(&shaders::SUMS_OF_FEATURES, groups, &[z, column_partials])?;
-        let b_enc = kept.map(|kept| &kept.b_enc);
+        let b_enc = gradients.map(|gradients| &gradients.b_enc);
         self.bias(to, &shaders::BIAS_OF_FEATURES, block.features, &block.b_enc, b_enc)?;
 
         to.part(Part::GradEncoder);
         let shape = [self.weights.widths.d_in, block.features];
-        let [values_of, first, second] = self.updated(&block.w_enc, kept.map(|kept| &kept.w_enc));
+        let w_enc = gradients.map(|gradients| &gradients.w_enc);
+        let [values_of, first, second] = self.updated(&block.w_enc, w_enc);
         let buffers = [x, z, self.poison, values_of, first, second];
         to.product(&shaders::GRAD_ENCODER, self.tile(shape[0], shape[1]), shape, &buffers)?;
 
         to.part(Part::GradDecoder);
         let shape = [block.features, self.weights.widths.d_out];
         let tile = self.tile(shape[0], shape[1]);
-        let [values_of, first, second] = self.updated(&block.w_dec, kept.map(|kept| &kept.w_dec));
+        let w_dec = gradients.map(|gradients| &gradients.w_dec);
+        let [values_of, first, second] = self.updated(&block.w_dec, w_dec);
         let (shader, codes) = match values {
             Some([h, _]) => (&shaders::GRAD_DECODER_VALUES, h),
             None => (&shaders::GRAD_DECODER, turned),
@@ -294,18 +344,22 @@ impl<'a> Pass<'a> {
         shader: &shaders::Shader,
         columns: usize,
         tensor: &Tensor,
-        kept: Option<&wgpu::Buffer>,
+        gradient: Option<&wgpu::Buffer>,
     ) -> Result<(), ModelError> {
-        let [values, first, second] = self.updated(tensor, kept);
+        let [values, first, second] = self.updated(tensor, gradient);
         let buffers = [&self.scratch.column_partials, self.poison, values, first, second];
         to.run(shader, [columns.div_ceil(64), 1, 1], &buffers)
     }
 
-    /// What Adam changes; or where a gradient is kept instead.
-    fn updated<'b>(&'b self, tensor: &'b Tensor, kept: Option<&'b wgpu::Buffer>) -> [&'b wgpu::Buffer; 3] {
+    /// What Adam changes; or where a gradient goes instead.
+    fn updated<'b>(
+        &'b self,
+        tensor: &'b Tensor,
+        gradient: Option<&'b wgpu::Buffer>,
+    ) -> [&'b wgpu::Buffer; 3] {
         let [_, one, two] = &self.scratch.nothing;
-        match (kept, &tensor.moments) {
-            (Some(kept), _) => [kept, one, two],
+        match (gradient, &tensor.moments) {
+            (Some(gradient), _) => [gradient, one, two],
             (None, Some([first, second])) => [&tensor.values, first, second],
             (None, None) => unreachable!("moments are made before a step"),
         }

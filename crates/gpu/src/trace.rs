@@ -2,7 +2,7 @@
 
 use crate::device::locked;
 use crate::engine::{Gpu, Subject, not_finite};
-use crate::memory::{Block, floats, poison, read_floats, read_words};
+use crate::memory::{Block, Gradients, floats, poison, read_floats, read_words};
 use crate::pass::{Against, Kept, KeptBlock, Pass};
 use crate::recording::Recording;
 use crate::shaders::{NONE, Params, results};
@@ -31,16 +31,13 @@ impl Gpu {
             Ok(KeptBlock {
                 z: keep("pre-activations", rows * block.features)?,
                 grad_h: keep("gradients", rows * block.features)?,
-                w_enc: keep("gradients", d_in * block.features)?,
-                b_enc: keep("gradients", block.features)?,
-                w_dec: keep("gradients", d_out * block.features)?,
             })
         };
         let kept = Kept {
             grad_y: keep("gradients", rows * d_out)?,
             blocks: state.weights.blocks.iter().map(kept_block).collect::<Result<_, ModelError>>()?,
-            b_dec: keep("gradients", d_out)?,
         };
+        let gradients = Gradients::new(device, &state.weights)?;
         let params = Params { keep: 1, ..self.params(architecture, objective, batch) };
         let scratch = state.scratch.as_ref().expect("prepared");
         let weights = &state.weights;
@@ -48,9 +45,11 @@ impl Gpu {
         let pass = Pass {
             against: Against::of(batch),
             half: self.half,
+            gradients: Some(&gradients),
+            kept: Some(&kept),
             ..Pass::new(&self.device, weights, scratch, &poison, params, architecture)
         };
-        pass.record(&mut recording, Some(&kept))?;
+        pass.record(&mut recording)?;
         recording.submit(&mut state.params, None)?;
 
         let entry = read_words(device, &poison, 1)?[0];
@@ -70,17 +69,18 @@ impl Gpu {
         let wide = || Array2::<f64>::zeros((rows, self.widths.d_sae));
         let (mut z, mut grad_h, mut grad_z, mut h) = (wide(), wide(), wide(), wide());
         let mut gradient = Parameters::<f64>::zeros(d_in, self.widths.d_sae, d_out);
-        for ((block, kept), scratch_z) in weights.blocks.iter().zip(&kept.blocks).zip(&scratch.z) {
+        let blocks = weights.blocks.iter().zip(&gradients.blocks).zip(&kept.blocks).zip(&scratch.z);
+        for (((block, of_block), kept), scratch_z) in blocks {
             let range = block.first..block.first + block.features;
             let width = block.features;
             z.slice_mut(s![.., range.clone()]).assign(&matrix(&kept.z, rows, width)?);
             grad_h.slice_mut(s![.., range.clone()]).assign(&matrix(&kept.grad_h, rows, width)?);
             grad_z.slice_mut(s![.., range.clone()]).assign(&matrix(scratch_z, rows, width)?);
-            gradient.w_enc.slice_mut(s![.., range.clone()]).assign(&matrix(&kept.w_enc, d_in, width)?);
-            gradient.w_dec.slice_mut(s![range.clone(), ..]).assign(&matrix(&kept.w_dec, width, d_out)?);
-            gradient.b_enc.slice_mut(s![range]).assign(&row(&kept.b_enc, width)?);
+            gradient.w_enc.slice_mut(s![.., range.clone()]).assign(&matrix(&of_block.w_enc, d_in, width)?);
+            gradient.w_dec.slice_mut(s![range.clone(), ..]).assign(&matrix(&of_block.w_dec, width, d_out)?);
+            gradient.b_enc.slice_mut(s![range]).assign(&row(&of_block.b_enc, width)?);
         }
-        gradient.b_dec = row(&kept.b_dec, d_out)?;
+        gradient.b_dec = row(&gradients.b_dec, d_out)?;
         let binary = architecture.estimator().is_some();
         if binary {
             let codes = read_words(device, &scratch.codes, self.widths.d_sae.div_ceil(32) * rows)?;
@@ -97,7 +97,7 @@ impl Gpu {
             grad_h,
             grad_z,
             gradient,
-            stats: self.stats(&words, &Subject::of(architecture, objective, batch)),
+            stats: self.stats(&words, &Subject::of(architecture, objective, batch, false)),
         })
     }
 }

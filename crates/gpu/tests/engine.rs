@@ -123,6 +123,16 @@ fn a_model_in_several_blocks_learns_as_one_in_one_block() {
         one.iter().zip(&three).all(|(a, b)| (a.loss - b.loss).abs() < 1e-4 * a.loss),
         "{one:?} {three:?}"
     );
+    let clipping = Adam { clip_norm: 0.01, ..Adam::new(1e-3) };
+    let clipped = [gpu(&device), gpu(&small)].map(|mut engine| {
+        let stats = engine.step(&architecture(), &objective(), &clipping, batch).expect("a step");
+        (stats.gradient_norm.expect("a norm"), engine.moments().unwrap())
+    });
+    let ((one, whole_moments), (three, split_moments)) = (&clipped[0], &clipped[1]);
+    assert!((one - three).abs() < 1e-5 * one && *one > 0.01, "{one} {three}");
+    for (a, b) in whole_moments.first.flat().iter().zip(split_moments.first.flat()) {
+        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-7), "clipped gradients");
+    }
     let codes = whole.encode(&architecture(), x.view()).unwrap();
     let decoded = [&whole, &split].map(|engine| engine.decode(&architecture(), &codes).unwrap());
     assert!(decoded[0].iter().zip(&decoded[1]).all(|(a, b)| (a - b).abs() < 1e-2));
@@ -159,7 +169,7 @@ fn a_batch_that_is_not_finite_changes_nothing_and_is_named() {
     let Some(device) = device() else { return };
     let mut engine = gpu(&device);
     steps(&mut engine, 2);
-    let (before, moments) = (engine.parameters().unwrap(), engine.moments().unwrap());
+    let before = engine.state().unwrap();
     let mut x = batches(1).remove(0);
     x[[7, 3]] = f32::NAN;
     let send = |engine: &mut Gpu, x: &Array2<f32>| {
@@ -172,9 +182,34 @@ fn a_batch_that_is_not_finite_changes_nothing_and_is_named() {
     let error = send(&mut engine, &batches(1)[0]).unwrap_err();
     assert!(matches!(error, ModelError::NotFinite { row: 7, feature: 0 }), "{error}");
     assert!(engine.catch_up().unwrap().is_none());
-    assert_eq!((engine.parameters().unwrap(), engine.moments().unwrap()), (before, moments));
+    assert_eq!(engine.state().unwrap(), before);
     let error = engine.encode(&architecture(), x.view()).unwrap_err();
     assert!(matches!(error, ModelError::NotFinite { row: 7, feature: 0 }), "{error}");
+    // and it can go on
+    let mut other = gpu(&device);
+    steps(&mut other, 2);
+    assert_eq!(steps(&mut engine, 3), steps(&mut other, 3));
+}
+
+#[test]
+fn a_norm_that_is_not_finite_changes_nothing_after_it_either() {
+    let Some(device) = device() else { return };
+    let mut engine = gpu(&device);
+    steps(&mut engine, 2);
+    let before = engine.state().unwrap();
+    let (x, clipping) = (batches(1).remove(0), Adam { clip_norm: 0.1, ..Adam::new(1e-3) });
+    let mut target = x.clone();
+    target[[7, 3]] = f32::NAN;
+    let send = |engine: &mut Gpu, target: &Array2<f32>, adam: &Adam| {
+        let batch = Batch { x: x.view(), target: Target::States(target.view()) };
+        engine.step_ahead(&architecture(), &objective(), adam, batch)
+    };
+    assert!(send(&mut engine, &target, &clipping).unwrap().is_none());
+    assert!(send(&mut engine, &x, &Adam::new(1e-3)).unwrap().is_none());
+    let error = send(&mut engine, &x, &clipping).unwrap_err();
+    assert!(matches!(error, ModelError::GradientNotFinite), "{error}");
+    assert!(engine.catch_up().unwrap().is_none());
+    assert_eq!(engine.state().unwrap(), before);
     // and it can go on
     let mut other = gpu(&device);
     steps(&mut other, 2);
@@ -218,6 +253,7 @@ fn a_lost_device_is_an_error_everywhere() {
     let own = open_limited(device.report().index, device.report().max_binding_bytes).expect("a device");
     let mut engine = gpu(&own);
     steps(&mut engine, 2);
+    let state = engine.state().unwrap();
     own.lose();
     let lost = |error: ModelError| assert!(matches!(error, ModelError::DeviceLost(_)), "{error}");
     let x = &batches(1)[0];
@@ -227,6 +263,8 @@ fn a_lost_device_is_an_error_everywhere() {
     lost(engine.encode(&architecture(), x.view()).unwrap_err());
     lost(engine.parameters().unwrap_err());
     lost(engine.moments().unwrap_err());
+    lost(engine.idle().unwrap_err());
+    lost(engine.restore(&state).unwrap_err());
     lost(Gpu::new(&own, &start(), ROWS).err().expect("it is lost"));
     // others are not touched
     steps(&mut gpu(&device), 1);

@@ -1,4 +1,4 @@
-use crate::Parameters;
+use crate::{ModelError, Parameters};
 use bae_kernels::adam::AdamStep;
 
 /// The Adam optimiser (Kingma & Ba 2015, algorithm 1); both moments are bias-corrected.
@@ -14,12 +14,31 @@ pub struct Adam {
     pub epsilon: f64,
     /// L2 penalty added to the gradient (not decoupled).
     pub weight_decay: f64,
+    /// All gradients of a step (before weight decay) are scaled by one number where their 2-norm, over the four tensors
+    /// together, is above this one, which is positive; infinite for no such clipping. An engine that clips keeps all
+    /// gradients of a step: one model's memory more.
+    pub clip_norm: f64,
 }
 
 impl Adam {
-    /// The usual betas 0.9 and 0.999 and epsilon 1e-8, no weight decay.
+    /// The usual betas 0.9 and 0.999 and epsilon 1e-8, no weight decay, no clipping.
     pub fn new(learning_rate: f64) -> Self {
-        Self { learning_rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+        let (beta1, beta2, epsilon) = (0.9, 0.999, 1e-8);
+        Self { learning_rate, beta1, beta2, epsilon, weight_decay: 0.0, clip_norm: f64::INFINITY }
+    }
+
+    /// Whether gradients are clipped.
+    pub fn clips(&self) -> bool {
+        self.clip_norm != f64::INFINITY
+    }
+
+    /// What gradients of this norm are multiplied by: min(1, clip_norm / (norm + 1e-6)), as in PyTorch.
+    pub(crate) fn clip(&self, norm: f64) -> Result<f64, ModelError> {
+        if norm.is_finite() {
+            Ok((self.clip_norm / (norm + 1e-6)).min(1.0))
+        } else {
+            Err(ModelError::GradientNotFinite)
+        }
     }
 
     /// 1 − beta^step for both betas: the bias corrections of a step, counted from 1.

@@ -1,4 +1,4 @@
-use crate::{Adam, Architecture, Batch, Moments, Objective, Parameters, Stages, StepStats};
+use crate::{Adam, Architecture, Batch, Moments, Objective, Parameters, Stages, StepStats, TrainingState};
 use bae_codes::BitMatrix;
 use ndarray::{Array2, ArrayView2};
 
@@ -45,6 +45,11 @@ pub enum ModelError {
         /// Feature, from 0.
         feature: usize,
     },
+    /// The norm that gradients are to be clipped by is infinite or NaN.
+    #[error(
+        "the norm of the batch's gradients is not finite: the weights have diverged or a row is far too large; lower the learning rate or scale the data down"
+    )]
+    GradientNotFinite,
     /// A device that is not there, or cannot do what is asked of it.
     #[error("{0}")]
     Unavailable(String),
@@ -97,7 +102,7 @@ pub trait Backend: Send {
     /// One training step: forward, backward, Adam. The statistics are those before the update.
     ///
     /// # Errors
-    /// [`ModelError`]; the parameters are then as before.
+    /// [`ModelError`]; the state is then as before. [`ModelError::GradientNotFinite`] only where gradients are clipped.
     fn step(
         &mut self,
         architecture: &Architecture,
@@ -170,6 +175,30 @@ pub trait Backend: Send {
     /// # Errors
     /// Those of a device.
     fn moments(&self) -> Result<Moments, ModelError>;
+
+    /// For each feature the steps since it was last on for a row of a step's batch (h > 0 where codes are not bits),
+    /// `[d_sae]`; steps that failed do not count.
+    ///
+    /// # Errors
+    /// Those of a device.
+    fn idle(&self) -> Result<Vec<u32>, ModelError>;
+
+    /// A copy of all that the steps so far left behind. [`Backend::catch_up`] comes first: steps whose statistics are
+    /// outstanding may still fail.
+    ///
+    /// # Errors
+    /// Those of a device.
+    fn state(&self) -> Result<TrainingState, ModelError> {
+        Ok(TrainingState { parameters: self.parameters()?, moments: self.moments()?, idle: self.idle()? })
+    }
+
+    /// Goes on from a state in place of its own: the steps that follow give the same bits as on the engine that the
+    /// state is of (one of the same precision: on the CPU whatever its threads, on a GPU the same device with room for as
+    /// many rows). [`Backend::catch_up`] comes first. The state holds f32, to which the reference rounds.
+    ///
+    /// # Errors
+    /// [`ModelError::Shape`], and nothing has changed; those of a device.
+    fn restore(&mut self, state: &TrainingState) -> Result<(), ModelError>;
 
     /// Where the time of all steps taken so far went; all 0 where an engine does not measure it.
     fn stages(&self) -> Stages {

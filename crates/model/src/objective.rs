@@ -110,6 +110,8 @@ pub struct StepStats {
     pub l1: f64,
     /// Share of rows whose largest output is the label, where the target is labels.
     pub accuracy: Option<f64>,
+    /// 2-norm of all gradients before clipping and weight decay, where they are clipped.
+    pub gradient_norm: Option<f64>,
 }
 
 impl Objective {

@@ -1,4 +1,4 @@
-use ndarray::{Array1, Array2, Axis, Zip};
+use ndarray::{Array1, Array2};
 
 /// Weights of an autoencoder, or anything of the same shapes: gradients, moments.
 ///
@@ -78,49 +78,3 @@ impl<T: Copy + Default> Parameters<T> {
 pub const TENSORS: [&str; 4] = ["W_enc", "b_enc", "W_dec", "b_dec"];
 
 const ROW_MAJOR: &str = "parameters are stored in row-major order";
-
-/// The affine map between raw hidden states and the space that training works in: x' = (x − centre) / scale.
-///
-/// It is measured on the training rows and folded into the weights, so that a saved model takes raw hidden states.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Normalisation {
-    /// Per dimension, in the units of the hidden states, `[d_in]`.
-    pub centre: Array1<f32>,
-    /// One number for all dimensions, in the units of the hidden states.
-    pub scale: f32,
-}
-
-impl Normalisation {
-    /// Raw input: centre 0, scale 1.
-    pub fn none(d_in: usize) -> Self {
-        Self { centre: Array1::zeros(d_in), scale: 1.0 }
-    }
-
-    /// Maps raw rows `[n, d_in]` into the training space, in place.
-    pub fn apply(&self, mut rows: ndarray::ArrayViewMut2<f32>) {
-        for mut row in rows.axis_iter_mut(Axis(0)) {
-            Zip::from(&mut row).and(&self.centre).for_each(|x, &centre| *x = (*x - centre) / self.scale);
-        }
-    }
-
-    /// Parameters that do to raw hidden states what `trained` does to normalised ones (sums in f64). Runs on the
-    /// current rayon pool.
-    pub fn fold(&self, trained: &Parameters) -> Parameters {
-        let scale = f64::from(self.scale);
-        let mut folded = trained.clone();
-        let mut b_enc = trained.b_enc.mapv(f64::from);
-        for (row, &centre) in trained.w_enc.axis_iter(Axis(0)).zip(&self.centre) {
-            let centre = f64::from(centre) / scale;
-            if centre != 0.0 {
-                Zip::from(&mut b_enc).and(&row).for_each(|b, &w| *b -= centre * f64::from(w));
-            }
-        }
-        folded.b_enc = b_enc.mapv(|b| b as f32);
-        folded.w_enc.par_mapv_inplace(|w| (f64::from(w) / scale) as f32);
-        folded.w_dec.par_mapv_inplace(|w| (f64::from(w) * scale) as f32);
-        Zip::from(&mut folded.b_dec)
-            .and(&self.centre)
-            .for_each(|b, &centre| *b = (f64::from(*b) * scale + f64::from(centre)) as f32);
-        folded
-    }
-}

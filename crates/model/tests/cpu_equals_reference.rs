@@ -2,9 +2,10 @@
 
 mod oracle;
 
+use bae_model::reference::Reference;
 use bae_model::{Adam, Architecture, Backend, Batch, Cpu, Estimator, Objective, Precision, Target};
 use ndarray::Array2;
-use oracle::{estimators, largest, parameters, uniform};
+use oracle::{activations, estimators, largest, parameters, uniform};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -32,11 +33,72 @@ proptest! {
     fn encoding_and_decoding(n in 0usize..70, d_in in 1usize..40, d_sae in 1usize..140, seed: u64) {
         oracle::encoding_and_decoding(ENGINE, [n, d_in, d_sae], seed)?;
     }
+
+    #[test]
+    fn a_clipped_step(
+        n in 1usize..70, d_in in 1usize..40, d_sae in 1usize..140, d_out in 1usize..40, activation in activations(),
+        share in 0.05f64..2.0, seed: u64,
+    ) {
+        oracle::a_clipped_step(ENGINE, [n, d_in, d_sae, d_out], activation, share, seed)?;
+    }
+
+    #[test]
+    fn idle_features(n in 1usize..70, d_in in 1usize..40, d_sae in 1usize..140, activation in activations(), seed: u64) {
+        oracle::idle_features(ENGINE, [n, d_in, d_sae], activation, seed)?;
+    }
 }
 
 #[test]
 fn a_step_is_adam_on_the_gradients_of_its_trace() {
     oracle::a_step_is_adam_on_the_gradients_of_its_trace(ENGINE);
+}
+
+/// Gradients that are kept for their norm, and not too large, are those that are used up at once.
+#[test]
+fn clipping_at_a_norm_that_is_not_reached_changes_no_bit() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    for (n, d_in, d_sae) in [(1, 1, 1), (33, 17, 70), (40, 9, 1100)] {
+        let start = parameters(&mut rng, d_in, d_sae, d_in);
+        let x = uniform(&mut rng, n, d_in);
+        let batch = Batch { x: x.view(), target: Target::Input };
+        let objective = Objective { entropy_weight: 1e-3, covariance_weight: 1e-4, ..Objective::default() };
+        for width in [0.1, 2.0] {
+            let architecture = Architecture::binary(Estimator::Rectangle { width });
+            let states = [f64::INFINITY, 1e9].map(|clip_norm| {
+                let adam = Adam { clip_norm, weight_decay: 0.1, ..Adam::new(1e-2) };
+                let mut cpu = Cpu::new(&start, 2);
+                (0..5).for_each(|_| _ = cpu.step(&architecture, &objective, &adam, batch).expect("a step"));
+                cpu.state().unwrap()
+            });
+            assert!(states[0] == states[1], "{n} {d_in} {d_sae} {width}");
+        }
+    }
+}
+
+#[test]
+fn a_norm_that_is_not_finite_changes_nothing() {
+    oracle::a_norm_that_is_not_finite_changes_nothing(ENGINE);
+    oracle::a_norm_that_is_not_finite_changes_nothing(|parameters, _| {
+        Some(Box::new(Reference::new(parameters)))
+    });
+}
+
+#[test]
+fn going_on_from_a_state_changes_no_bit() {
+    let bf16: oracle::Engine =
+        |parameters, _| Some(Box::new(Cpu::new(parameters, 2).with_precision(Precision::Bf16)));
+    let bf16_alone: oracle::Engine =
+        |parameters, _| Some(Box::new(Cpu::new(parameters, 1).with_precision(Precision::Bf16)));
+    oracle::going_on_from_a_state(ENGINE, ENGINE);
+    oracle::going_on_from_a_state(ENGINE, |parameters, _| Some(Box::new(Cpu::new(parameters, 1))));
+    oracle::going_on_from_a_state(ENGINE, |parameters, _| Some(Box::new(Cpu::new(parameters, 5))));
+    oracle::going_on_from_a_state(bf16, bf16_alone);
+}
+
+#[test]
+fn a_state_of_another_shape_is_refused() {
+    oracle::a_state_of_another_shape_is_refused(ENGINE);
+    oracle::a_state_of_another_shape_is_refused(|parameters, _| Some(Box::new(Reference::new(parameters))));
 }
 
 /// Factors keep eight bits, so a sum is off by about 2⁻⁸ of its terms' size, and few codes change.

@@ -5,6 +5,7 @@
 
 mod bias;
 mod binarize;
+mod clipping;
 mod column_sums;
 mod cross_entropy;
 mod decode;
@@ -14,6 +15,7 @@ mod errors;
 mod grad_decoder;
 mod grad_encoder;
 mod grad_z;
+mod idle;
 mod live_codes;
 mod peak;
 mod product;
@@ -29,6 +31,7 @@ use bae_model::{Activation, Adam, Estimator, OutputActivation};
 pub use bias::*;
 pub use binarize::*;
 use bytemuck::{Pod, Zeroable};
+pub use clipping::*;
 pub use column_sums::*;
 pub use cross_entropy::*;
 pub use decode::*;
@@ -38,6 +41,7 @@ pub use errors::*;
 pub use grad_decoder::*;
 pub use grad_encoder::*;
 pub use grad_z::*;
+pub use idle::*;
 pub use live_codes::*;
 pub use peak::*;
 pub use product::{DEPTH, Form, Kind, Product, Tile};
@@ -91,9 +95,11 @@ pub mod results {
     pub const ENTROPY_LOW: usize = 3;
     /// Σ_{i≠j} |D_ij|: this word and the next.
     pub const ABSOLUTE_LOW: usize = 5;
-    /// The first entry, row · d_sae + feature, that is not a number, or `NONE`.
+    /// The first entry, row · d_sae + feature, that is not a number, or `NO_NORM` or `NONE`.
     pub const POISON: usize = 7;
-    pub const COUNT: usize = 8;
+    /// Σ g² over all gradients, where they are clipped: f32.
+    pub const GRADIENT: usize = 8;
+    pub const COUNT: usize = 9;
 
     /// The number of 64 bits whose low word is at `low`.
     pub fn wide(words: &[u32], low: usize) -> u64 {
@@ -109,10 +115,13 @@ const ENTROPY_LOW = 3u;
 const ENTROPY_HIGH = 4u;
 const ABSOLUTE_LOW = 5u;
 const ABSOLUTE_HIGH = 6u;
+const GRADIENT = 8u;
 ";
 
 /// No entry.
 pub const NONE: u32 = u32::MAX;
+/// In an entry's place: the norm of the gradients is not finite.
+pub const NO_NORM: u32 = u32::MAX - 1;
 
 /// What every shader knows of a step: `params.wgsl`, field by field.
 #[repr(C)]
@@ -152,6 +161,8 @@ pub struct Params {
     pub plane_words: u32,
     pub lift: f32,
     pub unlift: f32,
+    pub count: u32,
+    pub clip_norm: f32,
 }
 
 impl Params {
@@ -228,6 +239,7 @@ impl Params {
             step_size: numbers.step_size,
             epsilon: numbers.epsilon,
             weight_decay: numbers.weight_decay,
+            clip_norm: adam.clip_norm as f32,
             ..self
         }
     }

@@ -46,11 +46,15 @@ struct Params {
   // powers of two that gradients are multiplied by on their way into products, and sums on their way out
   lift: f32,
   unlift: f32,
+  // values of the tensor that is clipped, and the norm of all of them at most
+  count: u32,
+  clip_norm: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 
 const NONE = 0xffffffffu;
+const NO_NORM = 0xfffffffeu;
 
 // WGSL lets a compiler assume that there is no NaN: only the bits can tell.
 fn is_nan(value: f32) -> bool {

@@ -1,5 +1,6 @@
 //! The step on the CPU: f32 products, codes as bits, penalties as integers.
 
+mod clipped;
 mod encode;
 mod left;
 mod output;
@@ -12,9 +13,10 @@ mod weights;
 pub use stages::Stages;
 
 use crate::backend::check_width;
+use crate::state::count_idle;
 use crate::{
     Adam, Architecture, Backend, Batch, Estimator, ModelError, Moments, Objective, Parameters, Precision,
-    StepStats, Trace, reference,
+    StepStats, Trace, TrainingState, reference,
 };
 use bae_codes::BitMatrix;
 use bae_kernels::adam::AdamStep;
@@ -37,6 +39,10 @@ pub struct Cpu {
     weights: Arc<Weights>,
     /// Made by the first step: a model that only encodes needs none.
     moments: Option<StepMoments>,
+    /// All gradients of a step, made by the first one that clips them.
+    gradient: Option<Weights>,
+    /// Steps since each feature was last on, `[d_sae]`.
+    idle: Vec<u32>,
     threads: Arc<rayon::ThreadPool>,
     isa: Isa,
     precision: Precision,
@@ -86,13 +92,14 @@ impl Cpu {
 
     fn of(weights: Arc<Weights>, threads: Arc<rayon::ThreadPool>, isa: Isa) -> Self {
         let (scratch, stages) = (step::Scratch::default(), Stages::default());
-        Self { weights, moments: None, threads, isa, precision: Precision::F32, scratch, stages }
+        let idle = vec![0; weights.d_sae];
+        let (moments, gradient) = (None, None);
+        Self { weights, moments, gradient, idle, threads, isa, precision: Precision::F32, scratch, stages }
     }
 
     /// The same engine (threads, instruction set) for other parameters.
     pub fn with_parameters(&self, parameters: &Parameters) -> Self {
-        let weights = self.threads.install(|| Weights::from(parameters));
-        Self::of(Arc::new(weights), self.threads.clone(), self.isa)
+        Self::of(Arc::new(self.panels(parameters)), self.threads.clone(), self.isa)
     }
 
     /// The same parameters, not copied, on so many threads.
@@ -157,6 +164,11 @@ impl Cpu {
         }
     }
 
+    /// In the form of the weights.
+    fn panels(&self, from: &Parameters) -> Weights {
+        self.threads.install(|| Weights::from(from))
+    }
+
     /// A batch in the plain f64 loops: codes that are not bits, as published.
     fn plainly(&self, architecture: &Architecture, objective: &Objective, batch: Batch) -> Trace {
         reference::trace(&self.parameters().map(f64::from), architecture, objective, batch)
@@ -218,20 +230,6 @@ impl Cpu {
         });
         self.stages.add_backward(began.elapsed().as_secs_f64(), &shares);
     }
-
-    /// Adam with gradients from elsewhere.
-    fn update(&mut self, adam: &Adam, gradient: &Parameters) {
-        let isa = self.isa;
-        let gradient = self.threads.install(|| Weights::from(gradient));
-        let moments = self.moments.get_or_insert_with(|| StepMoments::new(&self.weights));
-        let numbers = moments.advance(adam);
-        let StepMoments { first, second, .. } = moments;
-        let weights = Arc::make_mut(&mut self.weights);
-        let parts = weights.flat_mut().into_iter().zip(gradient.flat());
-        for (((weights, gradient), first), second) in parts.zip(first.flat_mut()).zip(second.flat_mut()) {
-            adam::update(isa, numbers, weights, first, second, gradient);
-        }
-    }
 }
 
 impl StepMoments {
@@ -266,17 +264,27 @@ impl Backend for Cpu {
         batch.check(self.weights.d_in, self.weights.d_out)?;
         let Some(estimator) = architecture.estimator() else {
             let passed = real_valued::pass(self, architecture, objective, batch);
-            self.update(adam, &passed.gradient);
-            return Ok(passed.stats);
+            let gradient_norm = self.update(adam, &mut self.panels(&passed.gradient))?;
+            count_idle(&mut self.idle, |feature| passed.h.column(feature).iter().any(|&h| h > 0.0));
+            return Ok(StepStats { gradient_norm, ..passed.stats });
         };
         let Some(forward) = self.forward((architecture, estimator), objective, batch, false)? else {
             let trace = self.plainly(architecture, objective, batch);
-            self.update(adam, &trace.gradient.map(|g| g as f32));
-            return Ok(trace.stats);
+            let gradient = trace.gradient.map(|g| g as f32);
+            let gradient_norm = self.update(adam, &mut self.panels(&gradient))?;
+            count_idle(&mut self.idle, |feature| trace.h.column(feature).iter().any(|&h| h > 0.0));
+            return Ok(StepStats { gradient_norm, ..trace.stats });
         };
         let x = batch.x.as_standard_layout();
-        self.backward_and_update(estimator, x.as_slice().expect("row-major"), &forward, adam);
-        Ok(forward.stats)
+        let x = x.as_slice().expect("row-major");
+        let gradient_norm = if adam.clips() {
+            self.backward_then_update(estimator, x, &forward, adam)?
+        } else {
+            self.backward_and_update(estimator, x, &forward, adam);
+            None
+        };
+        count_idle(&mut self.idle, |feature| forward.codes.ones()[feature] > 0);
+        Ok(StepStats { gradient_norm, ..forward.stats })
     }
 
     fn trace(
@@ -348,6 +356,20 @@ impl Backend for Cpu {
         };
         let rows = |weights: &Weights| self.threads.install(|| Parameters::from(weights));
         Ok(Moments { first: rows(first), second: rows(second), steps: *steps })
+    }
+
+    fn idle(&self) -> Result<Vec<u32>, ModelError> {
+        Ok(self.idle.clone())
+    }
+
+    fn restore(&mut self, state: &TrainingState) -> Result<(), ModelError> {
+        state.check(self.weights.d_in, self.weights.d_sae, self.weights.d_out)?;
+        let TrainingState { parameters, moments: Moments { first, second, steps }, idle } = state;
+        let moments = StepMoments { first: self.panels(first), second: self.panels(second), steps: *steps };
+        self.weights = Arc::new(self.panels(parameters));
+        self.moments = Some(moments);
+        self.idle.clone_from(idle);
+        Ok(())
     }
 
     fn stages(&self) -> Stages {

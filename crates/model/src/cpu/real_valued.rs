@@ -8,7 +8,7 @@ use ndarray::{Array1, Array2, ArrayView1, Axis};
 /// All that forward and backward leave behind.
 pub(super) struct Passed {
     z: Array2<f32>,
-    h: Array2<f32>,
+    pub h: Array2<f32>,
     y: Array2<f32>,
     grad_y: Array2<f32>,
     grad_h: Array2<f32>,

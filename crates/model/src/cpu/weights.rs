@@ -65,12 +65,16 @@ impl Weights {
         parts.map(|((encoder, b_enc), decoder)| Panels { encoder, b_enc, decoder })
     }
 
-    /// The values of the four tensors, in the order of [`crate::TENSORS`].
-    pub fn flat(&self) -> [&[f32]; 4] {
-        [&self.encoder, &self.b_enc, &self.decoder, &self.b_dec]
+    /// The 2-norm of all values; sums in f64, of each panel by itself and then over the panels in order.
+    pub fn norm(&self) -> f64 {
+        let of_panel = |Panels { encoder, b_enc, decoder }: Panels<&[f32]>| {
+            squares(encoder) + squares(b_enc) + squares(decoder)
+        };
+        let panels: Vec<f64> = self.panels(1).map(of_panel).collect();
+        (panels.iter().sum::<f64>() + squares(&self.b_dec)).sqrt()
     }
 
-    /// [`Weights::flat`], to write to.
+    /// The values of the four tensors, in the order of [`crate::TENSORS`].
     pub fn flat_mut(&mut self) -> [&mut [f32]; 4] {
         [&mut self.encoder, &mut self.b_enc, &mut self.decoder, &mut self.b_dec]
     }
@@ -84,6 +88,17 @@ impl Weights {
     pub fn decoder_panel(&self) -> usize {
         (self.d_out * PANEL).max(1)
     }
+}
+
+/// Σ v² in f64: eight chains, the same on every machine, of which compilers make vector code.
+fn squares(values: &[f32]) -> f64 {
+    let (eights, rest) = values.as_chunks::<8>();
+    let mut sums = [0f64; 8];
+    for eight in eights {
+        sums.iter_mut().zip(eight).for_each(|(sum, &v)| *sum += f64::from(v) * f64::from(v));
+    }
+    sums.iter_mut().zip(rest).for_each(|(sum, &v)| *sum += f64::from(v) * f64::from(v));
+    sums.iter().sum()
 }
 
 impl From<&Parameters> for Weights {

@@ -4,22 +4,23 @@ pub mod penalties;
 
 use crate::{
     Activation, Adam, Architecture, Backend, Batch, ModelError, Moments, Objective, Parameters, StepStats,
-    Target, Trace,
+    Target, Trace, TrainingState,
 };
 use bae_codes::BitMatrix;
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
 
-/// Parameters and moments in f64.
+/// Parameters and moments in f64, and for each feature the steps since it was last on.
 pub struct Reference {
     parameters: Parameters<f64>,
     moments: Moments<f64>,
+    idle: Vec<u32>,
 }
 
 impl Reference {
     /// A model with these parameters and no steps taken.
     pub fn new(parameters: &Parameters) -> Self {
         let parameters = parameters.map(f64::from);
-        Self { moments: Moments::new(&parameters), parameters }
+        Self { moments: Moments::new(&parameters), idle: vec![0; parameters.d_sae()], parameters }
     }
 }
 
@@ -143,7 +144,13 @@ impl Backend for Reference {
         adam: &Adam,
         batch: Batch,
     ) -> Result<StepStats, ModelError> {
-        let trace = self.trace(architecture, objective, batch)?;
+        let mut trace = self.trace(architecture, objective, batch)?;
+        if adam.clips() {
+            let norm = trace.gradient.flat().into_iter().flatten().map(|g| g * g).sum::<f64>().sqrt();
+            let scale = adam.clip(norm)?;
+            trace.gradient = trace.gradient.map(|g| g * scale);
+            trace.stats.gradient_norm = Some(norm);
+        }
         self.moments.steps += 1;
         let corrections = adam.corrections(self.moments.steps);
         let Moments { first, second, .. } = &mut self.moments;
@@ -151,6 +158,9 @@ impl Backend for Reference {
         let all = self.parameters.flat_mut().into_iter().zip(first.flat_mut()).zip(second.flat_mut());
         for (((parameters, first), second), gradient) in all.zip(gradient) {
             adam_update(adam, corrections, [parameters, first, second], gradient);
+        }
+        for (idle, h) in self.idle.iter_mut().zip(trace.h.columns()) {
+            *idle = if h.iter().any(|&h| h > 0.0) { 0 } else { idle.saturating_add(1) };
         }
         Ok(trace.stats)
     }
@@ -202,6 +212,19 @@ impl Backend for Reference {
     fn moments(&self) -> Result<Moments, ModelError> {
         let Moments { first, second, steps } = &self.moments;
         Ok(Moments { first: first.map(|v| v as f32), second: second.map(|v| v as f32), steps: *steps })
+    }
+
+    fn idle(&self) -> Result<Vec<u32>, ModelError> {
+        Ok(self.idle.clone())
+    }
+
+    fn restore(&mut self, state: &TrainingState) -> Result<(), ModelError> {
+        state.check(self.parameters.d_in(), self.parameters.d_sae(), self.parameters.d_out())?;
+        let TrainingState { parameters, moments: Moments { first, second, steps }, idle } = state;
+        self.parameters = parameters.map(f64::from);
+        self.moments = Moments { first: first.map(f64::from), second: second.map(f64::from), steps: *steps };
+        self.idle.clone_from(idle);
+        Ok(())
     }
 }
 
