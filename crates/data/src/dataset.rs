@@ -1,11 +1,13 @@
 use std::fmt;
 use std::ops::Range;
 
-use ndarray::{ArrayView2, ArrayViewMut2, Dimension, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Dimension, s};
+use sha2::{Digest, Sha256};
 
 use crate::column::Column;
 use crate::error::DataError;
 use crate::open;
+use crate::row_set::RowSet;
 
 /// Rows of hidden states that can be read in any order, from several threads at once.
 pub trait Source: Send + Sync {
@@ -164,41 +166,185 @@ impl Dataset {
         if range.end > self.rows {
             return Err(self.no_row(range.end - 1));
         }
-        let mut row = range.start;
-        while row < range.end {
-            let at = self.source_of(row);
-            let (source, first) = (&self.sources[at], row - self.starts[at]);
-            let count = (source.rows() - first).min(range.end - row);
-            let done = row - range.start;
-            let mut part = out.slice_mut(s![done..done + count, ..]);
-            source.read(first, part.view_mut())?;
-            if let Some((in_part, column, value)) = first_non_finite(part.view()) {
-                return Err(DataError::not_finite(&source.name(), first + in_part, column, value));
-            }
-            row += count;
+        self.read_raw(range.clone(), out.view_mut())?;
+        match first_non_finite(out.view()) {
+            Some((row, column, value)) => Err(self.not_finite(range.start + row, column, value)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// Reads `rows`, in the order given and repeated as given, into `out [rows.len(), d_in]`.
+    /// Reads those rows of `range` that are in `rows`, which are as many as `out [n, d_in]` has; the others may hold
+    /// anything. Several ranges in turn use one `scratch`.
     ///
     /// # Errors
     /// As [`Dataset::read`].
     ///
     /// # Panics
     /// If `out` has another shape.
-    pub fn read_rows(&self, rows: &[usize], mut out: ArrayViewMut2<f32>) -> Result<(), DataError> {
-        assert_eq!(out.dim(), (rows.len(), self.d_in), "shape of the rows to read");
-        if let Some(&row) = rows.iter().find(|&&row| row >= self.rows) {
-            return Err(self.no_row(row));
+    pub(crate) fn read_selected(
+        &self,
+        range: Range<usize>,
+        rows: &RowSet,
+        mut out: ArrayViewMut2<f32>,
+        scratch: &mut Vec<f32>,
+    ) -> Result<(), DataError> {
+        let count = rows.count_in(range.clone());
+        assert_eq!(out.dim(), (count, self.d_in), "shape of the rows to read");
+        if count == range.len() {
+            return self.read(range, out);
         }
-        let mut done = 0;
-        // neighbours in the data that are neighbours in the batch take one read
-        for run in rows.chunk_by(|row, next| row + 1 == *next) {
-            self.read(run[0]..run[0] + run.len(), out.slice_mut(s![done..done + run.len(), ..]))?;
-            done += run.len();
+        scratch.resize(range.len() * self.d_in, 0.0);
+        let mut all = ArrayViewMut2::from_shape((range.len(), self.d_in), scratch).expect("as many values");
+        self.read_raw(range.clone(), all.view_mut())?;
+        for (mut out, row) in out.axis_iter_mut(Axis(0)).zip(rows.rows_in(range.clone())) {
+            out.assign(&all.row(row - range.start));
+        }
+        if let Some((at, column, value)) = first_non_finite(out.view()) {
+            let row = rows.rows_in(range).nth(at).expect("as many rows as were read");
+            return Err(self.not_finite(row, column, value));
         }
         Ok(())
+    }
+
+    /// Reads the rows `range`, finite or not.
+    pub(crate) fn read_raw(&self, range: Range<usize>, mut out: ArrayViewMut2<f32>) -> Result<(), DataError> {
+        for (source, first, part) in self.parts(range) {
+            source.read(first, out.slice_mut(s![part, ..]))?;
+        }
+        Ok(())
+    }
+
+    /// Whether all sources bring this column.
+    pub fn has_column(&self, column: Column) -> bool {
+        self.sources.iter().all(|source| source.columns().contains(&column))
+    }
+
+    /// Reads the values of a column for the rows `range` into `out`, which is as long.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` naming the first source that lacks it; those of reading.
+    ///
+    /// # Panics
+    /// If `out` has another length, or for rows that are not there.
+    pub fn read_column(&self, column: Column, range: Range<usize>, out: &mut [i64]) -> Result<(), DataError> {
+        assert_eq!(out.len(), range.len(), "rows of the column to read");
+        for (source, first, part) in self.parts(range) {
+            if !source.columns().contains(&column) {
+                return Err(no_column(source, column));
+            }
+            source.read_column(column, first, &mut out[part])?;
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with the row and its value for all of `rows`, in order.
+    ///
+    /// # Errors
+    /// As [`Dataset::read_column`].
+    pub(crate) fn for_each_of(
+        &self,
+        column: Column,
+        rows: &RowSet,
+        mut each: impl FnMut(usize, i64),
+    ) -> Result<(), DataError> {
+        const CHUNK: usize = 65_536;
+        let mut values = vec![];
+        for start in (0..self.rows).step_by(CHUNK) {
+            let range = start..self.rows.min(start + CHUNK);
+            values.resize(range.len(), 0);
+            self.read_column(column, range.clone(), &mut values)?;
+            for row in rows.rows_in(range) {
+                each(row, values[row - start]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where blocks of about `rows` rows start, and where the last one ends: as even as can be, and with the pieces of
+    /// sources that are decoded from their start on, cut into no more than eight unless that makes more than `most` rows.
+    pub(crate) fn blocks(&self, rows: usize, most: usize) -> Vec<usize> {
+        const CUTS: usize = 8;
+        let rows = rows.max(1);
+        let mut starts = vec![0];
+        let mut end = 0;
+        for source in &self.sources {
+            let pieces = source.pieces();
+            if pieces.is_empty() {
+                end += source.rows();
+                // short sources share a block
+                while end - starts[starts.len() - 1] >= rows {
+                    starts.push(starts[starts.len() - 1] + rows);
+                }
+                continue;
+            }
+            for piece in pieces {
+                let block = rows.max(piece.div_ceil(CUTS).min(most));
+                if end > starts[starts.len() - 1] {
+                    starts.push(end);
+                }
+                starts.extend((block..piece).step_by(block).map(|at| end + at));
+                end += piece;
+            }
+            if end > starts[starts.len() - 1] {
+                starts.push(end);
+            }
+        }
+        if end > starts[starts.len() - 1] {
+            starts.push(end);
+        }
+        starts
+    }
+
+    /// Number of sources.
+    pub fn sources(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// A checksum (SHA-256, hexadecimal) that tells this data from other data: over the names without folders, rows and bytes of all sources in
+    /// their order, and the values of the first and last row of some.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn fingerprint(&self) -> Result<String, DataError> {
+        const LOOKED_INTO: usize = 64;
+        let mut hash = Sha256::new();
+        let mut row = Array2::zeros((1, self.d_in));
+        for (at, source) in self.sources.iter().enumerate() {
+            let name = source.name();
+            let name = name.rsplit(['/', '\\']).next().unwrap_or(&name);
+            hash.update(format!("{name} {} {} {}\n", source.rows(), source.d_in(), source.size()));
+            let far = at % self.sources.len().div_ceil(LOOKED_INTO) != 0;
+            if far || source.rows() == 0 || !source.pieces().is_empty() {
+                continue;
+            }
+            for number in [0, source.rows() - 1] {
+                source.read(number, row.view_mut())?;
+                row.iter().for_each(|value: &f32| hash.update(value.to_le_bytes()));
+            }
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The error for a value that is not finite, by its row of the data.
+    pub(crate) fn not_finite(&self, row: usize, column: usize, value: f32) -> DataError {
+        let (name, row) = self.locate(row);
+        DataError::not_finite(&name, row, column, value)
+    }
+
+    /// The sources that hold the rows `range`, each with its first row of them and where they come in the range.
+    fn parts(&self, range: Range<usize>) -> impl Iterator<Item = (&dyn Source, usize, Range<usize>)> {
+        let mut row = range.start;
+        std::iter::from_fn(move || {
+            if row >= range.end {
+                return None;
+            }
+            let at = self.source_of(row);
+            let (source, first) = (&*self.sources[at], row - self.starts[at]);
+            let count = (source.rows() - first).min(range.end - row);
+            let done = row - range.start;
+            row += count;
+            Some((source, first, done..done + count))
+        })
     }
 
     fn no_row(&self, row: usize) -> DataError {
@@ -278,6 +424,16 @@ pub fn check_finite(values: ArrayView2<f32>, name: &str, first_row: usize) -> Re
         Some((row, column, value)) => Err(DataError::not_finite(name, first_row + row, column, value)),
         None => Ok(()),
     }
+}
+
+fn no_column(source: &dyn Source, column: Column) -> DataError {
+    let columns: Vec<String> = source.columns().iter().map(Column::to_string).collect();
+    DataError::argument(format!(
+        "{} has no column {column}{}; name another one, or add it under one of the names {}",
+        source.name(),
+        if columns.is_empty() { String::new() } else { format!(", only {}", columns.join(", ")) },
+        column.names().join(", ")
+    ))
 }
 
 fn first_non_finite(values: ArrayView2<f32>) -> Option<(usize, usize, f32)> {

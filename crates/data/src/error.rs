@@ -31,6 +31,9 @@ pub enum DataError {
     /// A file that contradicts itself or is not all there.
     #[error("{0}")]
     CorruptFile(String),
+    /// No memory is left for what was to be kept there.
+    #[error("{0}")]
+    OutOfMemory(String),
     /// The operating system said no, or writing would overwrite something.
     #[error("{message}")]
     Io {
@@ -50,6 +53,7 @@ impl DataError {
             Self::NotFinite { .. } => "NOT_FINITE",
             Self::UnsupportedFormat(_) => "UNSUPPORTED_FORMAT",
             Self::CorruptFile(_) => "CORRUPT_FILE",
+            Self::OutOfMemory(_) => "OUT_OF_MEMORY",
             Self::Io { .. } => "IO",
         }
     }
@@ -70,17 +74,22 @@ impl DataError {
         Self::CorruptFile(one_line(message.as_ref()))
     }
 
+    pub(crate) fn out_of_memory(message: impl AsRef<str>) -> Self {
+        Self::OutOfMemory(one_line(message.as_ref()))
+    }
+
     pub(crate) fn not_finite(name: &str, row: usize, column: usize, value: f32) -> Self {
         Self::NotFinite { name: one_line(name), row, column, value }
     }
 
     /// `doing` completes "cannot … PATH", `advice` says what to do about it.
-    pub(crate) fn io(doing: &str, path: &Path, source: io::Error, advice: &str) -> Self {
+    pub fn io(doing: &str, path: &Path, source: io::Error, advice: &str) -> Self {
         let message = one_line(&format!("cannot {doing} {}: {source}; {advice}", path.display()));
         Self::Io { message, source: Some(source) }
     }
 
-    pub(crate) fn refused(message: impl AsRef<str>) -> Self {
+    /// What would overwrite or take something from somebody else.
+    pub fn refused(message: impl AsRef<str>) -> Self {
         Self::Io { message: one_line(message.as_ref()), source: None }
     }
 }

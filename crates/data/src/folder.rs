@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::{Builder, NamedTempFile, TempDir};
 
 use crate::error::DataError;
-use crate::model_file::WEIGHTS;
+use crate::model_file::{CONFIG, WEIGHTS};
 
 /// Says no to an output folder before any work is done for it: one that holds something (unless `overwrite`), or
 /// that cannot be written beside.
@@ -39,6 +39,59 @@ pub fn write_folder(
     install(new, &parent, &dir).map_err(|error| cannot_write(&dir, error))?;
     sync_folder(&parent);
     Ok(())
+}
+
+/// Puts a model into the folder `dir`, which is there and may hold other things: a reader sees the model that was there before, for a
+/// moment none, then the new one.
+///
+/// # Errors
+/// As [`crate::save_model`].
+pub fn install_model(
+    dir: &Path,
+    write: impl FnOnce(&Path) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    let new = temporary_folder(dir, dir)?;
+    write(new.path())?;
+    let install = || {
+        sync_all(new.path())?;
+        // whoever reads looks for the settings first: they go first and come last
+        match fs::remove_file(dir.join(CONFIG)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        for name in [WEIGHTS, CONFIG] {
+            fs::rename(new.path().join(name), dir.join(name))?;
+        }
+        sync_folder(dir);
+        Ok(())
+    };
+    install().map_err(|error| cannot_write(dir, error))
+}
+
+/// Deletes the folder or file at `path`, if there is one: first its name, then the rest, so that a reader sees all of it or nothing.
+///
+/// # Errors
+/// `IO`.
+pub fn delete(path: &Path) -> Result<(), DataError> {
+    let delete = || {
+        if path.symlink_metadata().is_err() {
+            return Ok(());
+        }
+        let aside = builder(0o700).tempdir_in(parent_of(path))?;
+        fs::rename(path, aside.path().join("old"))?;
+        aside.close()
+    };
+    delete().map_err(|error| DataError::io("delete", path, error, "check its permissions"))
+}
+
+/// Deletes what writers that were killed left in `dir`.
+pub fn delete_leftovers(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
+        }
+    }
 }
 
 /// A file that is renamed to `path` when complete and removed when dropped before.
@@ -128,10 +181,12 @@ fn temporary_folder(parent: &Path, dir: &Path) -> Result<TempDir, DataError> {
 }
 
 /// Names start with a dot, so that a folder opened as data passes them over.
+const PREFIX: &str = ".bae-";
+
 #[cfg_attr(not(unix), allow(unused_variables))]
 fn builder(mode: u32) -> Builder<'static, 'static> {
     let mut builder = Builder::new();
-    builder.prefix(".bae-");
+    builder.prefix(PREFIX);
     // temporary names are private by default; results get the mode that any new file gets
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));

@@ -38,6 +38,17 @@ impl InputFile {
         })
     }
 
+    /// An open file of `size` bytes that has no name; messages call it by its folder.
+    pub(crate) fn unnamed(file: File, folder: &Path, size: u64) -> Self {
+        Self {
+            path: folder.to_owned(),
+            size,
+            file,
+            #[cfg(not(any(unix, windows)))]
+            position: std::sync::Mutex::new(()),
+        }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

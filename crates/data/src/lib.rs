@@ -3,27 +3,45 @@
 //! Every reader bounds what it allocates by what the file really holds and checks every value it hands out; every
 //! writer writes beside its target, syncs and renames, so that nobody ever sees half a file.
 
+mod checkpoint_file;
 mod codes_file;
 mod column;
 mod dataset;
 mod error;
+mod feed;
 mod folder;
 mod input_file;
 mod inspect;
+mod lock;
 mod model_file;
+mod moments;
 mod npy;
 mod open;
+mod random;
+mod row_set;
 mod safetensors_file;
+mod selection;
 mod split;
+mod spool;
 mod tensor_file;
 mod tensors_out;
 
+pub use checkpoint_file::{
+    StoredCheckpoint, Values, read_checkpoint, read_summed_model, write_checkpoint, write_summed_model,
+};
 pub use codes_file::{CodesWriter, read_codes};
 pub use column::Column;
 pub use dataset::{Dataset, MemorySource, Source, check_finite};
 pub use error::DataError;
-pub use folder::{check_output, write_folder};
+pub use feed::{BLOCKS, Batches, Feed, Order};
+pub use folder::{check_output, delete, delete_leftovers, install_model, write_folder};
 pub use inspect::inspect;
-pub use model_file::{load_model, model_config, save_model, write_model};
-pub use split::{training_rows, training_rows_of};
+pub use lock::FolderLock;
+pub use model_file::{LAYER_NORM, load_model, model_config, save_model, write_model};
+pub use moments::RowMoments;
+pub use random::{Purpose, generator};
+pub use row_set::RowSet;
+pub use selection::{Condition, Selection};
+pub use split::{HoldOut, Split, training_rows, training_rows_of};
+pub use spool::{Floats, Spool};
 pub use tensors_out::{Tensor, save_tensors};

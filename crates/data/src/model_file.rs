@@ -17,6 +17,9 @@ use crate::tensor_file::{Element, read_values};
 pub(crate) const WEIGHTS: &str = "sae_weights.safetensors";
 pub(crate) const CONFIG: &str = "cfg.json";
 
+/// What `cfg.json` says under `normalize_activations` of a model whose rows are layer-normalised before they are encoded.
+pub const LAYER_NORM: &str = "layer_norm";
+
 /// Writes a model folder, all or nothing: weights, and `config` with the keys that sparse-autoencoder tools read
 /// (`architecture`, `d_in`, `d_sae`, `dtype`, `apply_b_dec_to_input` are set here, `metadata` added if absent).
 ///
@@ -189,6 +192,14 @@ fn read_config(path: &Path) -> Result<(Map<String, Value>, usize, usize), DataEr
         return Err(DataError::format(format!(
             "{shown}: apply_b_dec_to_input is set; fold b_dec into b_enc and set it to false"
         )));
+    }
+    match config.get("normalize_activations").and_then(Value::as_str) {
+        None | Some("none" | LAYER_NORM) => {}
+        Some(other) => {
+            return Err(DataError::format(format!(
+                "{shown}: normalize_activations is \"{other}\"; fold it into the weights and set it to \"none\""
+            )));
+        }
     }
     let width = |key: &str| match config
         .get(key)

@@ -47,7 +47,8 @@ impl Element {
         }
     }
 
-    fn decode(self, bytes: &[u8], out: &mut [f32]) {
+    /// Numbers of little-endian bytes.
+    pub(crate) fn decode(self, bytes: &[u8], out: &mut [f32]) {
         match self {
             Self::F16 => {
                 let bits: Vec<u16> = words(bytes).map(u16::from_le_bytes).collect();

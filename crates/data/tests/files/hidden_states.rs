@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bae_data::{DataError, Dataset, MemorySource, Source, check_finite};
 use half::{bf16, f16};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, array, s};
-use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::Dtype;
@@ -74,22 +73,12 @@ fn files_stack_and_rows_come_in_any_order() {
         }
     }
 
-    let mut random = ChaCha8Rng::seed_from_u64(2);
-    let mut rows: Vec<usize> = (0..17).chain([3, 3, 4, 16]).collect();
-    for _ in 0..50 {
-        rows.shuffle(&mut random);
-        let mut out = Array2::zeros((rows.len(), 3));
-        data.read_rows(&rows, out.view_mut()).unwrap();
-        assert_eq!(out, expected.select(ndarray::Axis(0), &rows));
-    }
-
     let (name, row) = data.locate(5);
     assert!(name.ends_with("c.npy") && row == 0, "{name} {row}");
     let (name, row) = data.locate(16);
     assert!(name.ends_with("d.safetensors#states") && row == 10, "{name} {row}");
     let mut out = Array2::zeros((1, 3));
-    assert_error(data.read_rows(&[17], out.view_mut()), "INVALID_ARGUMENT", &["row 17", "has 17"]);
-    assert_error(data.read_rows(&[usize::MAX], out.view_mut()), "INVALID_ARGUMENT", &["has 17"]);
+    assert_error(data.read(17..18, out.view_mut()), "INVALID_ARGUMENT", &["row 17", "has 17"]);
 }
 
 #[test]
@@ -246,16 +235,9 @@ fn what_is_not_finite_is_named() {
     let data = open_path(dir.path()).unwrap();
 
     let mut out = Array2::zeros((3, 6));
-    let finite = data.read_rows(&[56, 58, 0], out.view_mut());
-    assert!(finite.is_ok());
+    assert!(data.read(54..57, out.view_mut()).is_ok());
     let at = ["b.safetensors#states: row 17, column 4 is NaN", "remove or repair"];
     assert_error(read_all(&data), "NOT_FINITE", &at);
-    assert_error(data.read_rows(&[0, 57, 119], out.view_mut()), "NOT_FINITE", &at);
-    assert_error(
-        data.read_rows(&[0, 119, 57], out.view_mut()),
-        "NOT_FINITE",
-        &["c.npy: row 39, column 5 is -inf"],
-    );
     assert_error(data.read(118..121, out.view_mut()), "NOT_FINITE", &["c.npy: row 39"]);
     let mut out = Array2::zeros((1, 6));
     assert_error(
