@@ -218,8 +218,8 @@ impl BenchOptions {
             return refuse(format!("threads is {}: it must be at most {MAX_THREADS}", self.threads));
         }
         positive("learningRate", self.learning_rate)?;
-        let bytes = crate::options::step_bytes(self.d_in, self.d_sae, self.batch_size, 4);
-        crate::options::ask_memory(bytes, || {
+        let bytes = crate::memory::step_bytes(self.d_in, self.d_sae, self.batch_size, 4);
+        crate::memory::ask_memory(bytes, || {
             format!(
                 "a step of {} features on {} values in batches of {}",
                 self.d_sae, self.d_in, self.batch_size

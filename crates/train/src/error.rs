@@ -1,5 +1,6 @@
 use bae_data::DataError;
 use bae_model::ModelError;
+use std::path::PathBuf;
 
 /// What can end a training run or an evaluation.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,14 @@ pub enum TrainError {
         step: usize,
         /// What was seen.
         cause: String,
+    },
+    /// The model could not be written at the end.
+    #[error("{error}; the training itself is kept in {}: resume it to write the model again", checkpoint.display())]
+    Unsaved {
+        /// Why.
+        error: Box<TrainError>,
+        /// The last checkpoint.
+        checkpoint: PathBuf,
     },
     /// The caller asked to stop.
     #[error("cancelled")]
@@ -51,6 +60,7 @@ impl TrainError {
             TrainError::Model(ModelError::Device(_)) => "INTERNAL",
             TrainError::Model(_) | TrainError::Diverged { .. } => "NOT_FINITE",
             TrainError::Memory(_) => "OUT_OF_MEMORY",
+            TrainError::Unsaved { error, .. } => error.code(),
             TrainError::Cancelled => "CANCELLED",
         }
     }

@@ -1,9 +1,9 @@
 use crate::TrainError;
 use bae_codes::{BitMatrix, Statistics};
-use bae_data::Dataset;
-use bae_model::{Architecture, Backend};
-use ndarray::{Array2, Axis};
-use serde::Serialize;
+use bae_data::{Feed, RowMoments};
+use bae_model::{Architecture, Backend, layer_norm};
+use ndarray::{Array1, Array2};
+use serde::{Deserialize, Serialize};
 
 /// Rows that are read and encoded at once, at most ...
 const CHUNK: usize = 2048;
@@ -14,7 +14,7 @@ const CHUNK_VALUES: usize = 1 << 24;
 const COVARIANCE_ROWS: usize = 16_384;
 
 /// What a model makes of rows of hidden states, over all rows named.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Evaluation {
     /// Rows measured.
@@ -22,8 +22,10 @@ pub struct Evaluation {
     /// Mean over rows and dimensions of (x − x̂)², in the squared units of the hidden states.
     pub mse: f64,
     /// Share of the variance that is not explained: E|x − x̂|² / (E|x|² − |E x|²).
+    #[serde(deserialize_with = "nan_from_null")]
     pub fvu: f64,
     /// 1 − fvu.
+    #[serde(deserialize_with = "nan_from_null")]
     pub explained_variance: f64,
     /// Σ_{i≠j} |Cov_ij| of the codes (of the first 16,384 rows where there are more).
     pub covariance: f64,
@@ -33,7 +35,7 @@ pub struct Evaluation {
 }
 
 /// What is counted on codes alone.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Codes {
     /// Σ_j H(p_j), in bits a row.
@@ -50,6 +52,11 @@ pub struct Codes {
     pub dense_fraction: f64,
 }
 
+/// JSON has no NaN.
+fn nan_from_null<'de, D: serde::Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or(f64::NAN))
+}
+
 impl From<&Statistics> for Codes {
     fn from(statistics: &Statistics) -> Self {
         Self {
@@ -63,107 +70,117 @@ impl From<&Statistics> for Codes {
     }
 }
 
-/// Reads `rows` of the data (all, if `None`) and encodes them chunk by chunk: `each` gets the rows' position, the
-/// hidden states and their codes, and says whether to go on.
+/// A model on an engine, that takes raw hidden states.
+pub struct Applied {
+    /// The engine that holds its parameters.
+    pub backend: Box<dyn Backend>,
+    /// What it computes.
+    pub architecture: Architecture,
+    /// Whether rows are brought to mean 0 and variance 1 before they are encoded ([`layer_norm`]).
+    pub layer_norm: bool,
+}
+
+/// Encodes the rows that `feed` gives, chunk by chunk: `each` gets the rows done before, the hidden states and their
+/// codes, and says whether to go on.
 ///
 /// # Errors
 /// Those of reading and encoding; [`TrainError::Cancelled`] if `each` says stop.
 pub fn encode_chunks(
-    model: &dyn Backend,
-    architecture: &Architecture,
-    data: &Dataset,
-    rows: Option<&[usize]>,
+    model: &Applied,
+    feed: &Feed,
     mut each: impl FnMut(usize, &Array2<f32>, BitMatrix) -> Result<bool, TrainError>,
 ) -> Result<(), TrainError> {
-    let total = rows.map_or(data.rows(), <[usize]>::len);
-    let chunk = CHUNK.min(CHUNK_VALUES.div_ceil(model.d_sae()));
-    let mut start = 0;
-    while start < total {
-        let end = total.min(start + chunk);
-        let mut x = Array2::zeros((end - start, data.d_in()));
-        match rows {
-            Some(rows) => data.read_rows(&rows[start..end], x.view_mut())?,
-            None => data.read(start..end, x.view_mut())?,
-        }
-        let codes = model.encode(architecture, x.view())?;
-        if !each(start, &x, codes)? {
-            return Err(TrainError::Cancelled);
-        }
-        start = end;
-    }
-    Ok(())
+    through(model, feed, |done, x, _, codes| each(done, x, codes))
 }
 
-/// Measures a model that takes raw hidden states on `rows` of the data (all, if `None`). `progress` gets the rows
-/// done and says whether to go on.
+/// Measures a model on the rows that `feed` gives. `progress` gets the rows done and says whether to go on.
 ///
 /// # Errors
 /// As [`encode_chunks`].
 pub fn evaluate(
-    model: &dyn Backend,
-    architecture: &Architecture,
-    data: &Dataset,
-    rows: Option<&[usize]>,
-    mut progress: impl FnMut(usize) -> bool,
+    model: &Applied,
+    feed: &Feed,
+    progress: impl FnMut(usize) -> bool,
 ) -> Result<Evaluation, TrainError> {
-    let mut moments = Moments::new(data.d_in());
-    let mut statistics = Statistics::new(model.d_sae());
-    let mut kept = BitMatrix::zeros(0, model.d_sae());
-    let mut squared_error = 0.0;
-    encode_chunks(model, architecture, data, rows, |start, x, codes| {
-        let decoded = model.decode(architecture, &codes)?;
-        let error = |(x, y): (&f32, &f32)| (f64::from(*x) - f64::from(*y)) * (f64::from(*x) - f64::from(*y));
-        squared_error += x.iter().zip(&decoded).map(error).sum::<f64>();
-        moments.add(x);
+    Ok(measure(model, feed, &Array1::ones(feed.d_in()), progress)?.0)
+}
+
+/// [`evaluate`], and the mean squared error in units of `scale` `[d_in]`: that of the space where training works.
+pub(crate) fn measure(
+    model: &Applied,
+    feed: &Feed,
+    scale: &Array1<f32>,
+    mut progress: impl FnMut(usize) -> bool,
+) -> Result<(Evaluation, f64), TrainError> {
+    let backend = &*model.backend;
+    let mut moments = RowMoments::new(feed.d_in());
+    let mut statistics = Statistics::new(backend.d_sae());
+    let mut kept = BitMatrix::zeros(0, backend.d_sae());
+    let (mut squared_error, mut scaled_error) = (0.0, 0.0);
+    let per_dimension = scale.mapv(|scale| (f64::from(scale) * f64::from(scale)).recip());
+    through(model, feed, |done, x, norms, codes| {
+        let decoded = backend.decode(&model.architecture, &codes)?;
+        for (row, (x, y)) in x.rows().into_iter().zip(decoded.rows()).enumerate() {
+            let (mean, divisor) = norms.map_or((0.0, 1.0), |norms| norms[row]);
+            let (mean, divisor) = (f64::from(mean), f64::from(divisor));
+            let mut scaled = 0.0;
+            for ((&x, &y), weight) in x.iter().zip(y).zip(&per_dimension) {
+                let error = f64::from(x) - (f64::from(y) * divisor + mean);
+                squared_error += error * error;
+                scaled += error * error * weight;
+            }
+            scaled_error += scaled / (divisor * divisor);
+        }
+        moments.add(x.view());
         statistics.add(&codes).expect("codes of one model");
         if kept.rows() < COVARIANCE_ROWS {
             kept.append(&codes).expect("codes of one model");
         }
-        Ok(progress(start + x.nrows()))
+        Ok(progress(done + x.nrows()))
     })?;
     let rows = statistics.rows() as usize;
+    let values = (rows * feed.d_in()).max(1) as f64;
     let variance = moments.squared_deviation();
     let fvu = if variance > 0.0 { squared_error / variance } else { f64::NAN };
-    Ok(Evaluation {
+    let evaluation = Evaluation {
         rows,
-        mse: squared_error / (rows * data.d_in()).max(1) as f64,
+        mse: squared_error / values,
         fvu,
         explained_variance: 1.0 - fvu,
-        covariance: model.covariance(&kept)?,
+        covariance: backend.covariance(&kept)?,
         codes: Codes::from(&statistics),
-    })
+    };
+    Ok((evaluation, scaled_error / values))
 }
 
-/// Sums for the variance, of values shifted by the first row so that a large mean costs no digits.
-struct Moments {
-    shift: Vec<f64>,
-    sums: Vec<f64>,
-    squares: f64,
-    rows: usize,
-}
+/// Means and divisors that layer normalisation took from the rows, if the model asks for it.
+type Norms<'a> = Option<&'a [(f32, f32)]>;
 
-impl Moments {
-    fn new(d_in: usize) -> Self {
-        Self { shift: vec![], sums: vec![0.0; d_in], squares: 0.0, rows: 0 }
-    }
-
-    fn add(&mut self, x: &Array2<f32>) {
-        for row in x.axis_iter(Axis(0)) {
-            if self.rows == 0 {
-                self.shift = row.iter().map(|&x| f64::from(x)).collect();
+fn through(
+    model: &Applied,
+    feed: &Feed,
+    mut each: impl FnMut(usize, &Array2<f32>, Norms, BitMatrix) -> Result<bool, TrainError>,
+) -> Result<(), TrainError> {
+    let chunk = CHUNK.min(CHUNK_VALUES.div_ceil(model.backend.d_sae()));
+    std::thread::scope(|scope| {
+        let mut batches = feed.batches(scope, 0, chunk, 0);
+        let mut done = 0;
+        while let Some(x) = batches.next() {
+            let x = x?;
+            let going_on = if model.layer_norm {
+                let mut normalised = x.clone();
+                let norms = layer_norm(normalised.view_mut());
+                let codes = model.backend.encode(&model.architecture, normalised.view())?;
+                each(done, &x, Some(&norms), codes)?
+            } else {
+                let codes = model.backend.encode(&model.architecture, x.view())?;
+                each(done, &x, None, codes)?
+            };
+            done += x.nrows();
+            if !going_on {
+                return Err(TrainError::Cancelled);
             }
-            for ((&x, shift), sum) in row.iter().zip(&self.shift).zip(&mut self.sums) {
-                let value = f64::from(x) - shift;
-                *sum += value;
-                self.squares += value * value;
-            }
-            self.rows += 1;
         }
-    }
-
-    /// Σ over rows of |x − mean|².
-    fn squared_deviation(&self) -> f64 {
-        let n = self.rows.max(1) as f64;
-        (self.squares - self.sums.iter().map(|s| s * s / n).sum::<f64>()).max(0.0)
-    }
+        Ok(())
+    })
 }

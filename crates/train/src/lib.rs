@@ -1,18 +1,28 @@
 //! Training: options, schedules, the loop over epochs, events, validation, cancellation.
 
 mod bench;
+mod board;
 mod engine;
 mod error;
 mod evaluate;
 mod event;
+mod memory;
 mod options;
+mod resample;
 mod run;
+mod run_folder;
+mod saved;
 mod schedule;
+mod start;
+mod steps;
+mod tensorboard;
 
 pub use bench::{BenchOptions, BenchReport, EncodeTime, bench};
 pub use engine::{Engine, EngineReport, Task};
 pub use error::TrainError;
-pub use evaluate::{Codes, Evaluation, encode_chunks, evaluate};
+pub use evaluate::{Applied, Codes, Evaluation, encode_chunks, evaluate};
 pub use event::{Event, Validation};
+pub use memory::MEASURING;
 pub use options::{EstimatorName, MAX_THREADS, Normalize, Plan, Preset, TrainOptions};
-pub use run::{Outcome, Stopped, train};
+pub use run::{Outcome, Stopped, Summary, TrainFigures, train};
+pub use schedule::Decay;

@@ -1,14 +1,11 @@
-use crate::schedule::LearningRate;
+use crate::schedule::{Decay, warm_up};
 use crate::{Task, TrainError};
-use bae_data::Dataset;
+use bae_data::{Condition, HoldOut};
 use bae_gpu::{Wanted, Widths};
-use bae_model::initial::{self, Quantiser, Typical};
-use bae_model::{Adam, Architecture, Estimator, Normalisation, Objective, Parameters, Precision};
-use ndarray::Array2;
-use rand_chacha::ChaCha8Rng;
+use bae_model::{Adam, Architecture, Estimator, Objective, Precision};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// Options of a training run, under the names that JSON, Node and (hyphenated) the command line use.
 ///
@@ -44,8 +41,22 @@ pub struct TrainOptions {
     pub validation_fraction: f64,
     /// Whether rows are shuffled each epoch (and split at random).
     pub shuffle: bool,
-    /// Whether training centres and scales its input.
+    /// What is done to hidden states before they are learnt.
     pub normalize: Option<Normalize>,
+    /// How the learning rate goes down.
+    pub lr_schedule: Option<Decay>,
+    /// Steps over which the learning rate goes up.
+    pub warm_up_steps: Option<usize>,
+    /// Steps over which the weights of entropy and covariance go up.
+    pub penalty_warm_up_steps: usize,
+    /// Largest norm of a step's gradient; larger ones are scaled down to it.
+    pub clip_norm: Option<f64>,
+    /// Steps after which features that were never on since the last time are drawn anew.
+    pub resample_every: Option<usize>,
+    /// Steps between two measurements of the held-out rows; an epoch unless given.
+    pub validate_every: Option<usize>,
+    /// Measurements without a better model after which training ends.
+    pub patience: Option<usize>,
     /// Seed of everything random.
     pub seed: u64,
     /// Where to compute: `auto`, `cpu`, `gpu`, or a device by index or name.
@@ -54,10 +65,27 @@ pub struct TrainOptions {
     pub threads: usize,
     /// Precision of the training steps' products.
     pub precision: Precision,
-    /// Folder to save the model in.
+    /// Bytes for hidden states that wait for their turn, and for all that reading takes.
+    pub memory: usize,
+    /// Conditions that rows must meet, as [`Condition`] reads them.
+    #[serde(rename = "where")]
+    pub conditions: Vec<String>,
+    /// Whether rows that hold a value that is not finite are left out.
+    pub skip_invalid: bool,
+    /// Folder to save the model in, with what is needed to go on.
     pub out: Option<PathBuf>,
     /// Whether `out` may replace what is there.
     pub overwrite: bool,
+    /// Whether to go on from the last checkpoint in `out`.
+    pub resume: bool,
+    /// Steps between two checkpoints.
+    pub checkpoint_every: Option<usize>,
+    /// Minutes between two checkpoints; 30 unless given, or steps are.
+    pub checkpoint_minutes: Option<f64>,
+    /// Checkpoints that are kept.
+    pub keep_checkpoints: usize,
+    /// Whether to write TensorBoard event files into `out`.
+    pub tensorboard: bool,
 }
 
 impl Default for TrainOptions {
@@ -78,12 +106,27 @@ impl Default for TrainOptions {
             validation_fraction: 0.2,
             shuffle: true,
             normalize: None,
+            lr_schedule: None,
+            warm_up_steps: None,
+            penalty_warm_up_steps: 0,
+            clip_norm: None,
+            resample_every: None,
+            validate_every: None,
+            patience: None,
             seed: 0,
             device: Wanted::Auto,
             threads: 0,
             precision: Precision::F32,
+            memory: 1 << 30,
+            conditions: vec![],
+            skip_invalid: false,
             out: None,
             overwrite: false,
+            resume: false,
+            checkpoint_every: None,
+            checkpoint_minutes: None,
+            keep_checkpoints: 3,
+            tensorboard: false,
         }
     }
 }
@@ -142,6 +185,13 @@ pub enum Normalize {
     Default,
     /// Nothing.
     None,
+    /// Divided by one number, so that the mean Euclidean norm is the root of d_in.
+    MeanNorm,
+    /// Each row by itself, to mean 0 and variance 1 ([`bae_model::layer_norm`]). Not folded into the weights, which cannot do it:
+    /// `cfg.json` says so, and whoever applies the model does it.
+    LayerNorm,
+    /// Each dimension to mean 0 and variance 1.
+    Standardize,
 }
 
 /// Training runs that give neither epochs nor steps take as many whole epochs as reach this many steps.
@@ -171,8 +221,29 @@ pub struct Plan {
     pub covariance_weight: f64,
     /// First epoch of the entropy term.
     pub entropy_start_epoch: usize,
+    /// How the learning rate goes down.
+    pub lr_schedule: Decay,
+    /// Steps over which it goes up first.
+    pub warm_up_steps: usize,
+    /// Steps over which the weights of the penalties go up.
+    pub penalty_warm_up_steps: usize,
+    /// Largest norm of a step's gradient.
+    pub clip_norm: Option<f64>,
+    /// Steps after which idle features are drawn anew.
+    pub resample_every: Option<usize>,
+    /// Steps between two measurements of the held-out rows.
+    pub validate_every: usize,
+    /// Measurements without a better model after which training ends.
+    pub patience: Option<usize>,
     /// What is done to the input.
     pub normalize: Normalize,
+    /// Conditions that rows meet.
+    #[serde(rename = "where")]
+    pub conditions: Vec<String>,
+    /// Whether rows that are not finite were left out.
+    pub skip_invalid: bool,
+    /// Bytes for waiting rows and reading: the order of the rows depends on it where they do not all fit.
+    pub memory: usize,
     /// Share of the rows held out.
     pub validation_fraction: f64,
     /// Whether rows are shuffled.
@@ -184,9 +255,32 @@ pub struct Plan {
 }
 
 impl TrainOptions {
-    /// Whether the held-out rows are drawn at random; the published code takes the last ones.
-    pub(crate) fn splits_at_random(&self) -> bool {
-        self.shuffle && self.preset == Preset::Default
+    /// How rows are held out.
+    pub(crate) fn hold_out(&self) -> HoldOut {
+        match (self.preset, self.shuffle) {
+            (Preset::Reference, _) => HoldOut::LastRows,
+            (Preset::Default, true) => HoldOut::Random { seed: self.seed },
+            (Preset::Default, false) => HoldOut::Last,
+        }
+    }
+
+    /// Which rows are taken at all.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] for a condition that is none.
+    pub(crate) fn conditions(&self) -> Result<Vec<Condition>, TrainError> {
+        Ok(self.conditions.iter().map(|text| text.parse()).collect::<Result<_, _>>()?)
+    }
+
+    /// Time between two checkpoints, unless steps decide.
+    pub(crate) fn checkpoint_interval(&self) -> Result<Option<Duration>, TrainError> {
+        const DEFAULT_MINUTES: f64 = 30.0;
+        let minutes = match (self.checkpoint_minutes, self.checkpoint_every) {
+            (Some(minutes), _) => positive("checkpointMinutes", minutes)?,
+            (None, Some(_)) => return Ok(None),
+            (None, None) => DEFAULT_MINUTES,
+        };
+        Ok(Some(Duration::try_from_secs_f64(60.0 * minutes).unwrap_or(Duration::MAX)))
     }
 
     /// Completes and checks the options for data of this width and number of training rows.
@@ -225,6 +319,37 @@ impl TrainOptions {
             (None, None) => DEFAULT_STEPS.div_ceil(steps_per_epoch) * steps_per_epoch,
         };
         let preset = |default: f64, published: f64| if reference { published } else { default };
+        for (name, count) in [
+            ("resampleEvery", self.resample_every),
+            ("validateEvery", self.validate_every),
+            ("patience", self.patience),
+            ("checkpointEvery", self.checkpoint_every),
+            ("keepCheckpoints", Some(self.keep_checkpoints)),
+            ("memory", Some(self.memory)),
+        ] {
+            at_least_one(name, count.unwrap_or(1))?;
+        }
+        if self.patience.is_some() && self.validation_fraction == 0.0 {
+            return refuse(
+                "patience needs rows to be measured on, and validationFraction is 0: give one of them up"
+                    .into(),
+            );
+        }
+        if self.out.is_none() {
+            for (name, given) in [
+                ("resume", self.resume),
+                ("checkpointEvery", self.checkpoint_every.is_some()),
+                ("checkpointMinutes", self.checkpoint_minutes.is_some()),
+                ("tensorboard", self.tensorboard),
+            ] {
+                if given {
+                    return refuse(format!("{name} needs out: the folder that the training is kept in"));
+                }
+            }
+        }
+        if self.resume && self.overwrite {
+            return refuse("resume goes on with what overwrite would delete: give one of them".into());
+        }
         Ok(Plan {
             preset: self.preset,
             d_sae,
@@ -239,6 +364,16 @@ impl TrainOptions {
                 self.covariance_weight.unwrap_or(preset(1e-6, 1e-7)),
             )?,
             entropy_start_epoch: self.entropy_start_epoch.unwrap_or(0),
+            lr_schedule: self.lr_schedule.unwrap_or(if reference { Decay::Constant } else { Decay::Cosine }),
+            warm_up_steps: self.warm_up_steps.unwrap_or(if reference { 0 } else { (steps / 10).max(1) }),
+            penalty_warm_up_steps: self.penalty_warm_up_steps,
+            clip_norm: self.clip_norm.map(|norm| positive("clipNorm", norm)).transpose()?,
+            resample_every: self.resample_every,
+            validate_every: self.validate_every.unwrap_or(steps_per_epoch),
+            patience: self.patience,
+            conditions: self.conditions.clone(),
+            skip_invalid: self.skip_invalid,
+            memory: self.memory,
             normalize: self.normalize.unwrap_or(if reference { Normalize::None } else { Normalize::Default }),
             validation_fraction: self.validation_fraction,
             shuffle: self.shuffle,
@@ -299,104 +434,22 @@ impl Plan {
         }
     }
 
-    /// The objective of a step in `epoch`, from 1.
-    pub(crate) fn objective(&self, epoch: usize) -> Objective {
+    /// The objective of the step that follows `done` steps.
+    pub(crate) fn objective(&self, done: usize) -> Objective {
         let objective = self.final_objective();
-        let begun = epoch > self.entropy_start_epoch;
-        Objective { entropy_weight: if begun { objective.entropy_weight } else { 0.0 }, ..objective }
+        let begun = done / self.steps_per_epoch >= self.entropy_start_epoch;
+        let share = warm_up(done, self.penalty_warm_up_steps);
+        Objective {
+            entropy_weight: if begun { share * objective.entropy_weight } else { 0.0 },
+            covariance_weight: share * objective.covariance_weight,
+            ..objective
+        }
     }
 
     /// The optimiser of the step that follows `done` steps.
     pub(crate) fn adam(&self, done: usize) -> Adam {
-        let schedule = match self.preset {
-            Preset::Default => LearningRate::WarmUpCosine,
-            Preset::Reference => LearningRate::Constant,
-        };
-        Adam::new(self.learning_rate * schedule.factor(done, self.steps))
-    }
-
-    /// Asks the system for all that training takes at once, and gives it back: running out of memory later would end
-    /// the process.
-    ///
-    /// # Errors
-    /// [`TrainError::Memory`] with the bytes.
-    pub(crate) fn check_memory(&self, d_in: usize, training_rows: usize) -> Result<(), TrainError> {
-        let batch = self.batch_size.min(training_rows);
-        // parameters and two moments, the model kept as the best, one being measured and its folded copy
-        let step = step_bytes(d_in, self.d_sae, batch, 6);
-        let sample = 3 * SAMPLE_VALUES.min(training_rows.saturating_mul(d_in));
-        ask_memory(step.saturating_add(4 * sample), || {
-            format!("training {} features on {d_in} values in batches of {batch}", self.d_sae)
-        })
-    }
-
-    /// Measures a sample of the training rows and draws what training starts from. Runs on the engine's threads.
-    pub(crate) fn begin(
-        &self,
-        data: &Dataset,
-        training: &[usize],
-        rng: &mut ChaCha8Rng,
-        cancel: &AtomicBool,
-    ) -> Result<Start, TrainError> {
-        let d_in = data.d_in();
-        let sampled = training.len().min(SAMPLE_ROWS).min(SAMPLE_VALUES.div_ceil(d_in));
-        let mut rows = Array2::zeros((sampled, d_in));
-        data.read_rows(&training[..sampled], rows.view_mut())?;
-        let typical = Typical::measure(rows.view());
-        let (normalisation, typical) = match self.normalize {
-            Normalize::Default => (Normalisation { centre: typical.centre, scale: typical.rms }, 1.0),
-            Normalize::None => (Normalisation::none(d_in), typical.rms),
-        };
-        if self.preset == Preset::Reference {
-            return Ok(Start {
-                normalisation,
-                parameters: initial::published(rng, d_in, self.d_sae),
-                noise: 0.0,
-            });
-        }
-        normalisation.apply(rows.view_mut());
-        let quantiser =
-            Quantiser { rows: rows.view(), typical, entropy_weight: self.entropy_weight, d_sae: self.d_sae };
-        let (parameters, step) = quantiser.draw(rng, cancel)?;
-        Ok(Start { normalisation, parameters, noise: (NOISE * step) as f32 })
+        let factor = self.lr_schedule.factor(done, self.warm_up_steps, self.steps);
+        let clip_norm = self.clip_norm.unwrap_or(f64::INFINITY);
+        Adam { clip_norm, ..Adam::new(self.learning_rate * factor) }
     }
 }
-
-/// Bytes that steps take, with so many times the model's own size for parameters, moments and copies (the formula of
-/// docs/performance.md, without the threads' own memory).
-pub(crate) fn step_bytes(d_in: usize, d_sae: usize, batch: usize, models: usize) -> usize {
-    let model = 2 * d_in.saturating_mul(d_sae);
-    // pre-activations, codes with their lists, and signed counts; the rows packed twice, outputs and errors
-    let batch = batch.saturating_mul((7 * d_sae / 4).saturating_add(6 * d_in));
-    // signs of all pairs, a bit each, the tables of the sparse way, and in small batches the pairs without a sign
-    let pairs = d_sae.saturating_mul(d_sae) / 2;
-    4usize.saturating_mul(models.saturating_mul(model).saturating_add(batch).saturating_add(pairs))
-}
-
-/// Asks the system for so many bytes at once, and gives them back.
-pub(crate) fn ask_memory(bytes: usize, what: impl FnOnce() -> String) -> Result<(), TrainError> {
-    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
-        TrainError::Memory(format!(
-            "{} takes about {:.1} GiB, which this system does not give; lower dSae or batchSize",
-            what(),
-            bytes as f64 / f64::from(1 << 30)
-        ))
-    })
-}
-
-/// What training starts from.
-pub(crate) struct Start {
-    /// The map into the training space.
-    pub normalisation: Normalisation,
-    /// Parameters there.
-    pub parameters: Parameters,
-    /// Standard deviation of the noise that the encoder's input gets at each step, in the training space.
-    pub noise: f32,
-}
-
-/// Input noise of the default recipe, in quantiser steps: it keeps rows from being learnt by heart.
-const NOISE: f64 = 0.16;
-/// Rows that centre, scale and directions are measured on, at most ...
-const SAMPLE_ROWS: usize = 16_384;
-/// ... and their values, at most (256 MiB).
-const SAMPLE_VALUES: usize = 1 << 26;

@@ -1,29 +1,36 @@
+use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
-/// How the learning rate goes over a run.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum LearningRate {
-    /// The same at every step, as published.
+/// How the learning rate goes down, once it has gone up over the steps of the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decay {
+    /// Not at all, as published.
     Constant,
-    /// Up linearly over the first tenth of the run, then down to 0 along half a cosine.
-    WarmUpCosine,
+    /// To 0 along a line.
+    Linear,
+    /// To 0 along half a cosine.
+    Cosine,
 }
 
-impl LearningRate {
-    /// Factor of the step that follows `done` of `steps` steps.
-    pub fn factor(self, done: usize, steps: usize) -> f64 {
+impl Decay {
+    /// Factor of the step that follows `done` of `steps` steps, of which `warm_up_steps` go up linearly.
+    pub fn factor(self, done: usize, warm_up_steps: usize, steps: usize) -> f64 {
+        if done < warm_up_steps {
+            return warm_up(done, warm_up_steps);
+        }
+        let share = (done - warm_up_steps) as f64 / steps.saturating_sub(warm_up_steps).max(1) as f64;
         match self {
-            LearningRate::Constant => 1.0,
-            LearningRate::WarmUpCosine => {
-                let warm_up = (steps / 10).max(1);
-                if done < warm_up {
-                    return (done + 1) as f64 / warm_up as f64;
-                }
-                let share = (done - warm_up) as f64 / (steps - warm_up).max(1) as f64;
-                0.5 + 0.5 * libm::cos(PI * share)
-            }
+            Decay::Constant => 1.0,
+            Decay::Linear => 1.0 - share,
+            Decay::Cosine => 0.5 + 0.5 * libm::cos(PI * share),
         }
     }
+}
+
+/// Up linearly to 1 over `steps` steps: the factor of the step that follows `done`.
+pub fn warm_up(done: usize, steps: usize) -> f64 {
+    if done < steps { (done + 1) as f64 / steps as f64 } else { 1.0 }
 }
 
 #[cfg(test)]
@@ -31,11 +38,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn up_over_a_tenth_then_down_to_nothing() {
-        let at = |done| LearningRate::WarmUpCosine.factor(done, 100);
+    fn up_over_the_warm_up_then_down_to_nothing() {
+        let at = |done| Decay::Cosine.factor(done, 10, 100);
         assert_eq!((at(0), at(9), at(10)), (0.1, 1.0, 1.0));
         assert!((at(55) - 0.5).abs() < 1e-12 && at(99) < 1e-3);
-        assert!(LearningRate::WarmUpCosine.factor(0, 1) == 1.0);
-        assert_eq!(LearningRate::Constant.factor(7, 9), 1.0);
+        let at = |done| Decay::Linear.factor(done, 10, 100);
+        assert_eq!((at(4), at(10), at(55)), (0.5, 1.0, 0.5));
+        assert!(at(99) > 0.0 && at(99) < 0.02);
+        assert_eq!(Decay::Constant.factor(7, 0, 9), 1.0);
+        assert_eq!(Decay::Constant.factor(0, 4, 9), 0.25);
+        for decay in [Decay::Constant, Decay::Linear, Decay::Cosine] {
+            // a warm-up as long as the run, or longer
+            assert_eq!(decay.factor(0, 1, 1), 1.0);
+            assert_eq!(decay.factor(2, 50, 3), 0.06);
+        }
     }
 }

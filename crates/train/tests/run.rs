@@ -2,10 +2,10 @@
 
 mod states;
 
-use bae_data::{Dataset, MemorySource};
+use bae_data::{Dataset, Feed, MemorySource, Order, RowSet};
 use bae_gpu::Wanted;
 use bae_model::Parameters;
-use bae_train::{Event, Outcome, Stopped, TrainError, TrainOptions, train};
+use bae_train::{Applied, Event, Normalize, Outcome, Stopped, TrainError, TrainOptions, train};
 use states::states;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +18,14 @@ fn run(data: &Dataset, json: &str) -> Result<Outcome, TrainError> {
     train(data, &options(json), &AtomicBool::new(false), &mut |_| {})
 }
 
+/// How a run fails, before its first step or after it.
+fn failure(data: &Dataset, json: &str) -> TrainError {
+    match run(data, json) {
+        Err(error) | Ok(Outcome { stopped: Some(Stopped::Failed(error)), .. }) => error,
+        Ok(_) => panic!("{json}: no error"),
+    }
+}
+
 fn refused(data: &Dataset, json: &str) -> String {
     match run(data, json) {
         Err(error) => {
@@ -26,6 +34,12 @@ fn refused(data: &Dataset, json: &str) -> String {
         }
         Ok(_) => panic!("{json} was accepted"),
     }
+}
+
+fn applied(outcome: &Outcome) -> Applied {
+    let backend = Box::new(bae_model::Cpu::new(&outcome.model, 2));
+    let layer_norm = outcome.plan.normalize == Normalize::LayerNorm;
+    Applied { backend, architecture: outcome.plan.architecture(), layer_norm }
 }
 
 fn bits(parameters: &Parameters) -> Vec<u32> {
@@ -112,9 +126,7 @@ fn values_too_large_to_square_are_learnt_normalised_and_refused_raw() {
     let data = Dataset::new(vec![Box::new(MemorySource::new("memory", values, 4).unwrap())]).unwrap();
     let outcome = run(&data, r#"{"dSae": 32, "steps": 5}"#).unwrap();
     assert!(outcome.summary.validation.unwrap().explained_variance > 0.5);
-    let Err(error) = run(&data, r#"{"dSae": 32, "steps": 5, "normalize": "none"}"#) else {
-        panic!("no error")
-    };
+    let error = failure(&data, r#"{"dSae": 32, "steps": 5, "normalize": "none"}"#);
     assert_eq!(error.code(), "NOT_FINITE", "{error}");
 }
 
@@ -124,7 +136,7 @@ fn a_last_batch_of_one_row_is_harmless_except_as_published() {
     let json = r#""dSae": 8, "epochs": 4, "batchSize": 5, "validationFraction": 0"#;
     let outcome = run(&data, &format!("{{{json}}}")).unwrap();
     assert!(outcome.stopped.is_none() && outcome.summary.train.unwrap().loss.is_finite());
-    let Err(error) = run(&data, &format!(r#"{{{json}, "preset": "reference"}}"#)) else { panic!("no error") };
+    let error = failure(&data, &format!(r#"{{{json}, "preset": "reference"}}"#));
     assert_eq!(error.code(), "NOT_FINITE");
     assert!(error.to_string().contains("batch of one row"), "{error}");
 }
@@ -135,9 +147,12 @@ fn weights_that_diverge_are_named_and_never_kept() {
     for json in [r#""batchSize": 200"#, r#""batchSize": 20"#, r#""batchSize": 200, "validationFraction": 0"#]
     {
         let json = format!(r#"{{"dSae": 20, "steps": 30, "learningRate": 1e38, {json}}}"#);
-        let Err(error) = run(&data, &json) else { panic!("{json}: no error") };
+        let error = failure(&data, &json);
         assert_eq!(error.code(), "NOT_FINITE", "{error}");
         assert!(error.to_string().contains("lower the learning rate"), "{error}");
+        // what is kept is finite: a model that was measured, or what training started from
+        let outcome = run(&data, &json).unwrap();
+        assert!(bits(&outcome.model).iter().all(|&b| f32::from_bits(b).is_finite()));
     }
 }
 
@@ -169,10 +184,11 @@ fn cancelling_works_before_the_first_step() {
 fn a_saved_model_takes_raw_states() {
     let data = states(200, 12);
     let outcome = run(&data, r#"{"dSae": 40, "steps": 60, "batchSize": 40}"#).unwrap();
-    let model = bae_model::Cpu::new(&outcome.model, 1);
-    let all = bae_train::evaluate(&model, &outcome.plan.architecture(), &data, None, |_| true).unwrap();
+    let (model, rows) = (applied(&outcome), RowSet::all(200));
+    let feed = Feed::new(&data, &rows, Order::Stored, 1000);
+    let all = bae_train::evaluate(&model, &feed, |_| true).unwrap();
     assert!(all.explained_variance > 0.5, "{all:?}");
-    let stopped = bae_train::evaluate(&model, &outcome.plan.architecture(), &data, None, |_| false);
+    let stopped = bae_train::evaluate(&model, &feed, |_| false);
     assert!(matches!(stopped, Err(TrainError::Cancelled)));
 }
 
@@ -180,13 +196,14 @@ fn a_saved_model_takes_raw_states() {
 fn evaluation_equals_the_plain_formulas() {
     let data = states(50, 6);
     let outcome = run(&data, r#"{"dSae": 16, "steps": 10, "batchSize": 25}"#).unwrap();
-    let architecture = outcome.plan.architecture();
-    let model = bae_model::Cpu::new(&outcome.model, 2);
-    let measured = bae_train::evaluate(&model, &architecture, &data, None, |_| true).unwrap();
+    let Applied { backend: model, architecture, .. } = applied(&outcome);
+    let rows = RowSet::all(50);
+    let feed = Feed::new(&data, &rows, Order::Stored, 1 << 20);
+    let measured = bae_train::evaluate(&applied(&outcome), &feed, |_| true).unwrap();
     let mut x = ndarray::Array2::zeros((50, 6));
     data.read(0..50, x.view_mut()).unwrap();
-    let codes = bae_model::Backend::encode(&model, &architecture, x.view()).unwrap();
-    let y = bae_model::Backend::decode(&model, &architecture, &codes).unwrap();
+    let codes = model.encode(&architecture, x.view()).unwrap();
+    let y = model.decode(&architecture, &codes).unwrap();
     let (x, y) = (x.mapv(f64::from), y.mapv(f64::from));
     let error = (&x - &y).mapv(|e| e * e).sum();
     let deviation = (&x - &x.mean_axis(ndarray::Axis(0)).unwrap()).mapv(|e| e * e).sum();
@@ -230,7 +247,8 @@ fn data_that_fails_in_the_middle_costs_only_what_comes_after() {
     let source = Fails { data: states(100, 6), good: 5.into() };
     let data = Dataset::new(vec![Box::new(source)]).unwrap();
     let outcome =
-        run(&data, r#"{"dSae": 20, "epochs": 50, "batchSize": 20, "validationFraction": 0}"#).unwrap();
+        run(&data, r#"{"dSae": 20, "epochs": 50, "batchSize": 20, "validationFraction": 0, "memory": 2000}"#)
+            .unwrap();
     let Some(Stopped::Failed(error)) = outcome.stopped else { panic!("{:?}", outcome.stopped) };
     assert_eq!(error.code(), "CORRUPT_FILE");
     assert!(outcome.summary.best_step >= 5 && outcome.summary.steps >= outcome.summary.best_step);

@@ -1,0 +1,78 @@
+//! What training takes, stated before it starts.
+
+use crate::{Plan, TrainError};
+
+/// Rows that centre, scale and directions are measured on, at most ...
+pub(crate) const SAMPLE_ROWS: usize = 16_384;
+/// ... and their values, at most (256 MiB).
+const SAMPLE_VALUES: usize = 1 << 26;
+/// Bytes for the windows that rows to be measured are read through, at most.
+pub const MEASURING: usize = 64 << 20;
+
+/// How the bytes of `--memory` are shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shares {
+    /// For rows that wait to be trained on.
+    pub training: usize,
+    /// For rows that wait to be measured.
+    pub measuring: usize,
+    /// Rows of the sample that training starts from.
+    pub sample: usize,
+}
+
+impl Shares {
+    /// A quarter is left to reading, to batches and to the process itself.
+    pub fn new(memory: usize, d_in: usize) -> Self {
+        let waiting = memory / 4 * 3;
+        let measuring = (waiting / 4).min(MEASURING);
+        // rows, a copy of them and what is sorted
+        let sample = SAMPLE_ROWS.min(SAMPLE_VALUES / d_in).min(memory / (12 * d_in)).max(2);
+        Self { training: waiting - measuring, measuring, sample }
+    }
+}
+
+impl Plan {
+    /// Bytes of model, optimiser and one step.
+    pub(crate) fn model_bytes(&self, d_in: usize, training_rows: usize) -> usize {
+        let batch = self.batch_size.min(training_rows);
+        // parameters and two moments, the model kept as the best, one being measured and its folded copy
+        step_bytes(d_in, self.d_sae, batch, 6 + usize::from(self.clip_norm.is_some()))
+    }
+
+    /// Asks the system for all that training takes at once, and gives it back: running out of memory later would end
+    /// the process.
+    ///
+    /// # Errors
+    /// [`TrainError::Memory`] with the bytes.
+    pub(crate) fn check_memory(&self, d_in: usize, rows: usize, waiting: usize) -> Result<(), TrainError> {
+        ask_memory(self.model_bytes(d_in, rows).saturating_add(waiting), || {
+            format!(
+                "training {} features on {d_in} values in batches of {}",
+                self.d_sae,
+                self.batch_size.min(rows)
+            )
+        })
+    }
+}
+
+/// Bytes that steps take, with so many times the model's own size for parameters, moments and copies (the formula of
+/// docs/performance.md, without the threads' own memory).
+pub(crate) fn step_bytes(d_in: usize, d_sae: usize, batch: usize, models: usize) -> usize {
+    let model = 2 * d_in.saturating_mul(d_sae);
+    // pre-activations, codes with their lists, and signed counts; the rows packed twice, outputs and errors
+    let batch = batch.saturating_mul((7 * d_sae / 4).saturating_add(6 * d_in));
+    // signs of all pairs, a bit each, the tables of the sparse way, and in small batches the pairs without a sign
+    let pairs = d_sae.saturating_mul(d_sae) / 2;
+    4usize.saturating_mul(models.saturating_mul(model).saturating_add(batch).saturating_add(pairs))
+}
+
+/// Asks the system for so many bytes at once, and gives them back.
+pub(crate) fn ask_memory(bytes: usize, what: impl FnOnce() -> String) -> Result<(), TrainError> {
+    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
+        TrainError::Memory(format!(
+            "{} takes about {:.1} GiB, which this system does not give; lower dSae or batchSize",
+            what(),
+            bytes as f64 / f64::from(1 << 30)
+        ))
+    })
+}

@@ -1,0 +1,274 @@
+//! The folder of a training: its model, its checkpoints and what it told.
+
+use crate::{Event, TrainError, TrainOptions};
+use bae_data::{
+    DataError, FolderLock, StoredCheckpoint, Values, check_output, delete, delete_leftovers, install_model,
+    model_config, read_checkpoint, read_summed_model, write_checkpoint, write_model, write_summed_model,
+};
+use bae_model::Parameters;
+use serde_json::{Map, Value, json};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const CHECKPOINTS: &str = "checkpoints";
+const METRICS: &str = "metrics.jsonl";
+const STEP: &str = "step-";
+const BEST: &str = "best-";
+
+/// The folder `--out`, held against other trainings as long as this lives.
+///
+/// ```text
+/// sae_weights.safetensors, cfg.json   the model, once there is one to keep
+/// metrics.jsonl                       every event, one line each
+/// checkpoints/step-000000420/         the last ones: each a model folder, with all that going on needs
+/// checkpoints/best-000000063/         the best model before each of them
+/// ```
+pub(crate) struct RunFolder {
+    dir: PathBuf,
+    metrics: File,
+    /// Whether what could not be written was told of.
+    silent: bool,
+    /// Made by this training, which has not taken a step yet: it goes away if that stays so.
+    fresh: bool,
+    keep: usize,
+    _lock: FolderLock,
+}
+
+impl RunFolder {
+    /// Takes the folder that the options name.
+    ///
+    /// # Errors
+    /// `IO` if another training holds it, if it holds something that `options` do not say what to do with, or if it cannot be written.
+    pub fn take(dir: &Path, options: &TrainOptions) -> Result<Self, TrainError> {
+        let fresh = !dir.exists();
+        if fresh {
+            check_output(dir, options.overwrite)?;
+            fs::create_dir(dir).map_err(|error| cannot_write(dir, error))?;
+        } else {
+            // nothing is made in a folder that is somebody else's
+            Self::check(dir, options)?;
+        }
+        let lock = FolderLock::take(dir)?;
+        if !fresh {
+            // the one that had it may have changed it
+            Self::check(dir, options)?;
+            delete_leftovers(dir);
+            delete_leftovers(&dir.join(CHECKPOINTS));
+            if options.overwrite {
+                for made in [CHECKPOINTS, METRICS, crate::board::FOLDER] {
+                    delete(&dir.join(made))?;
+                }
+            }
+        }
+        let metrics = dir.join(METRICS);
+        let opened = open_lines(&metrics).map_err(|error| cannot_write(&metrics, error))?;
+        let dir = dir.to_owned();
+        Ok(Self { dir, metrics: opened, silent: false, fresh, keep: options.keep_checkpoints, _lock: lock })
+    }
+
+    /// Says no to a folder that holds what these options do not ask for.
+    fn check(dir: &Path, options: &TrainOptions) -> Result<(), DataError> {
+        let begun = dir.join(CHECKPOINTS).exists() || dir.join(METRICS).exists();
+        let model = dir.join("cfg.json").exists();
+        let resumable = !checkpoints(dir).is_empty();
+        let shown = dir.display();
+        if options.overwrite || !dir.is_dir() {
+            return check_output(dir, options.overwrite);
+        }
+        if options.resume && begun && (resumable || !model) {
+            return Ok(());
+        }
+        if options.resume && model {
+            return Err(DataError::refused(format!(
+                "{shown} holds a model, and no checkpoint to go on from; pass --overwrite instead of --resume to train it anew, \
+                 or choose another --out"
+            )));
+        }
+        if begun {
+            let what = if model { "a model" } else { "a training" };
+            let resume = if resumable { "--resume to go on with its training, " } else { "" };
+            return Err(DataError::refused(format!(
+                "{shown} already holds {what}; pass {resume}--overwrite to start anew, or choose another --out"
+            )));
+        }
+        let others = fs::read_dir(dir).into_iter().flatten().flatten();
+        let empty = others.into_iter().all(|entry| entry.file_name() == FolderLock::FILE);
+        if empty { Ok(()) } else { check_output(dir, false) }
+    }
+
+    /// Where the folder lies.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Says that something was done that is worth keeping.
+    pub fn keep(&mut self) {
+        self.fresh = false;
+    }
+
+    /// Appends an event to `metrics.jsonl`, which is with the system when this returns.
+    ///
+    /// # Errors
+    /// The first time that it cannot be written; later failures are silent.
+    pub fn record(&mut self, event: &Event) -> Result<(), DataError> {
+        let mut line = json!({ "time": seconds_since_1970() });
+        if let (Value::Object(line), Ok(Value::Object(event))) = (&mut line, serde_json::to_value(event)) {
+            line.extend(event);
+        }
+        match self.metrics.write_all(format!("{line}\n").as_bytes()) {
+            Err(error) if !self.silent => {
+                self.silent = true;
+                Err(cannot_write(&self.dir.join(METRICS), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The last checkpoint, found sound; `None` where there is none.
+    ///
+    /// # Errors
+    /// `CORRUPT_FILE` if it is damaged, with the one before that is sound.
+    pub fn last_checkpoint(&self) -> Result<Option<StoredCheckpoint>, TrainError> {
+        let all = checkpoints(&self.dir);
+        let Some((_, path)) = all.first() else { return Ok(None) };
+        match read_checkpoint(path) {
+            Ok(checkpoint) => Ok(Some(checkpoint)),
+            Err(error) => {
+                let sound = all[1..].iter().find(|(_, path)| read_checkpoint(path).is_ok());
+                let advice = match sound {
+                    Some((step, _)) => format!("the one before, of step {step}, is sound: delete {} to go on from it", path.display()),
+                    None => "there is no sound one before it: start anew with --overwrite, or choose another --out".into(),
+                };
+                Err(DataError::CorruptFile(format!("{error}; {advice}")).into())
+            }
+        }
+    }
+
+    /// The folder of the checkpoint of a step.
+    pub fn checkpoint_of(&self, step: usize) -> PathBuf {
+        self.dir.join(CHECKPOINTS).join(format!("{STEP}{step:09}"))
+    }
+
+    /// Writes a checkpoint and the best model before it, and deletes those that are no longer to be kept.
+    ///
+    /// # Errors
+    /// Those of writing; what was there before is then there still.
+    pub fn checkpoint(&mut self, step: usize, saved: &Saved) -> Result<PathBuf, TrainError> {
+        let parent = self.dir.join(CHECKPOINTS);
+        fs::create_dir_all(&parent).map_err(|error| cannot_write(&parent, error))?;
+        if let Some((best_step, best)) = saved.best {
+            let path = parent.join(format!("{BEST}{best_step:09}"));
+            if !path.exists() {
+                write_summed_model(&path, best, saved.config)?;
+            }
+        }
+        let path = self.checkpoint_of(step);
+        write_checkpoint(&path, (saved.model, saved.config), &saved.tensors, &saved.state)?;
+        let _ = self.metrics.sync_data();
+        self.prune();
+        Ok(path)
+    }
+
+    /// Reads the best model before a checkpoint.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn best(&self, step: usize) -> Result<Parameters, TrainError> {
+        Ok(read_summed_model(&self.dir.join(CHECKPOINTS).join(format!("{BEST}{step:09}")))?)
+    }
+
+    /// Whether there are checkpoints.
+    pub fn has_checkpoints(&self) -> bool {
+        !checkpoints(&self.dir).is_empty()
+    }
+
+    /// Puts the model into the folder.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn install(&mut self, model: &Parameters, settings: &Map<String, Value>) -> Result<(), TrainError> {
+        let config = model_config(model, settings);
+        Ok(install_model(&self.dir, |new| write_model(new, model, &config))?)
+    }
+
+    fn prune(&self) {
+        let all = checkpoints(&self.dir);
+        let (kept, old) = all.split_at(all.len().min(self.keep));
+        let bests = numbered(&self.dir, BEST);
+        // a checkpoint's best model is the last one before it
+        let needed = |best: usize| {
+            kept.iter().any(|(step, _)| {
+                best <= *step && !bests.iter().any(|(other, _)| best < *other && other <= step)
+            })
+        };
+        let unneeded = bests.iter().filter(|(best, _)| !needed(*best));
+        // what cannot be deleted is deleted next time
+        old.iter().chain(unneeded).for_each(|(_, path)| drop(delete(path)));
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        if self.fresh {
+            let _ = fs::remove_file(self.dir.join(METRICS));
+            let _ = fs::remove_dir_all(self.dir.join(crate::board::FOLDER));
+            let _ = fs::remove_file(self.dir.join(FolderLock::FILE));
+            let _ = fs::remove_dir(&self.dir);
+        }
+    }
+}
+
+/// What a checkpoint is made of.
+pub(crate) struct Saved<'a> {
+    /// The model as it is, taking raw hidden states.
+    pub model: &'a Parameters,
+    /// The best model so far, with its step.
+    pub best: Option<(usize, &'a Parameters)>,
+    /// What `cfg.json` says of both.
+    pub config: &'a Map<String, Value>,
+    /// The state's tensors.
+    pub tensors: Vec<(String, Vec<usize>, Values<'a>)>,
+    /// The rest of it.
+    pub state: Map<String, Value>,
+}
+
+/// Steps and folders of the checkpoints, the last one first.
+fn checkpoints(dir: &Path) -> Vec<(usize, PathBuf)> {
+    numbered(dir, STEP)
+}
+
+fn numbered(dir: &Path, prefix: &str) -> Vec<(usize, PathBuf)> {
+    let entries = fs::read_dir(dir.join(CHECKPOINTS)).into_iter().flatten().flatten();
+    let mut found: Vec<(usize, PathBuf)> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            Some((name.to_str()?.strip_prefix(prefix)?.parse().ok()?, entry.path()))
+        })
+        .collect();
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found
+}
+
+/// Opens a file of lines for appending; a last line that a crash cut short is ended.
+fn open_lines(path: &Path) -> io::Result<File> {
+    let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+    if file.metadata()?.len() > 0 {
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+        }
+    }
+    Ok(file)
+}
+
+fn cannot_write(path: &Path, error: io::Error) -> DataError {
+    DataError::io("write", path, error, "check its permissions and the space left, or choose another --out")
+}
+
+fn seconds_since_1970() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| (time.as_secs_f64() * 1e3).round() / 1e3)
+}

@@ -1,0 +1,187 @@
+//! What a checkpoint says of a training, and going on from one.
+
+use crate::{EngineReport, Evaluation, Event, Plan, TrainError};
+use bae_data::{Dataset, StoredCheckpoint, Values};
+use bae_model::{Moments, Normalisation, Parameters, StepStats, TENSORS, TrainingState};
+use ndarray::Array1;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// How far a run has come: all that is no tensor.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Progress {
+    /// Steps taken and told of.
+    pub step: usize,
+    /// Whether the validation that is due after that step is still to be done.
+    pub pending: bool,
+    /// Sums over the steps of the epoch.
+    pub means: Means,
+    /// All epochs and validations.
+    pub history: Vec<Event>,
+    /// The untrained model on the held-out rows.
+    pub before: Option<Evaluation>,
+    /// The best model so far.
+    pub best: Option<Best>,
+    /// Validations since then.
+    pub since_best: usize,
+    /// Whether nothing got better any more.
+    pub ended_early: bool,
+    /// Seconds until then.
+    pub seconds: f64,
+    /// Standard deviation of the encoder's input noise.
+    pub noise: f32,
+}
+
+/// Figures of the best model so far.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Best {
+    pub step: usize,
+    /// The objective at its final weights, where rows are held out.
+    pub loss: Option<f64>,
+    pub evaluation: Option<Evaluation>,
+}
+
+/// Sums over the steps of an epoch.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Means {
+    pub sums: [f64; 4],
+    pub steps: usize,
+}
+
+impl Means {
+    pub fn add(&mut self, stats: &StepStats) {
+        let values = [stats.loss, stats.mse, stats.entropy_bits, stats.covariance];
+        self.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        self.steps += 1;
+    }
+}
+
+/// The JSON of a checkpoint.
+pub(crate) fn state_of(
+    plan: &Plan,
+    data: &Value,
+    engine: &EngineReport,
+    progress: &Progress,
+) -> Map<String, Value> {
+    let Value::Object(state) = json!({
+        "format": FORMAT,
+        "training": plan,
+        "data": data,
+        "engine": { "device": engine.device, "adapter": engine.adapter },
+        "progress": progress,
+    }) else {
+        unreachable!("an object")
+    };
+    state
+}
+
+/// The tensors of a checkpoint.
+pub(crate) fn tensors_of<'a>(
+    state: &'a TrainingState,
+    normalisation: &'a Normalisation,
+) -> Vec<(String, Vec<usize>, Values<'a>)> {
+    let TrainingState { parameters, moments, idle } = state;
+    let shapes = shapes(parameters.d_in(), parameters.d_sae());
+    let mut tensors = vec![];
+    for (prefix, of) in [("parameters", parameters), ("first", &moments.first), ("second", &moments.second)] {
+        for ((name, shape), values) in TENSORS.iter().zip(&shapes).zip(of.flat()) {
+            tensors.push((format!("{prefix}.{name}"), shape.clone(), Values::F32(values)));
+        }
+    }
+    for (name, values) in [("centre", &normalisation.centre), ("scale", &normalisation.scale)] {
+        let values = values.as_slice().expect("one dimension");
+        tensors.push((name.to_owned(), vec![values.len()], Values::F32(values)));
+    }
+    tensors.push(("idle".to_owned(), vec![idle.len()], Values::U32(idle)));
+    tensors
+}
+
+/// What a checkpoint holds, if it is of this plan, data and engine.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` naming what differs with both values; `CORRUPT_FILE` for what no training wrote.
+pub(crate) fn restore(
+    checkpoint: &StoredCheckpoint,
+    plan: &Plan,
+    data: &Value,
+    engine: &EngineReport,
+    d_in: usize,
+) -> Result<(Progress, TrainingState, Normalisation), TrainError> {
+    let state = &checkpoint.state;
+    if state.get("format") != Some(&json!(FORMAT)) {
+        return Err(TrainError::Option(format!(
+            "the checkpoint is of format {}, this version goes on from {FORMAT}: go on with the version that wrote it, or start anew",
+            state.get("format").unwrap_or(&Value::Null)
+        )));
+    }
+    same("", state.get("training"), &json!(plan))?;
+    same("data.", state.get("data"), data)?;
+    let engine = json!({ "device": engine.device, "adapter": engine.adapter });
+    same("", state.get("engine"), &engine)?;
+    let damaged = |error: serde_json::Error| {
+        TrainError::Option(format!("the checkpoint's progress cannot be read: {error}; start anew"))
+    };
+    let progress = state.get("progress").cloned().unwrap_or_default();
+    let progress: Progress = serde_json::from_value(progress).map_err(damaged)?;
+    let d_sae = plan.d_sae;
+    let parameters = |prefix: &str| -> Result<Parameters, TrainError> {
+        let mut parameters = Parameters::zeros(d_in, d_sae, d_in);
+        for ((name, shape), to) in TENSORS.iter().zip(shapes(d_in, d_sae)).zip(parameters.flat_mut()) {
+            to.copy_from_slice(&checkpoint.floats(&format!("{prefix}.{name}"), &shape)?);
+        }
+        Ok(parameters)
+    };
+    let training = TrainingState {
+        parameters: parameters("parameters")?,
+        moments: Moments {
+            first: parameters("first")?,
+            second: parameters("second")?,
+            steps: progress.step as u64,
+        },
+        idle: checkpoint.counts("idle", &[d_sae])?,
+    };
+    let normalisation = Normalisation {
+        centre: Array1::from(checkpoint.floats("centre", &[d_in])?),
+        scale: Array1::from(checkpoint.floats("scale", &[d_in])?),
+    };
+    Ok((progress, training, normalisation))
+}
+
+/// What tells the data from other data. To be asked before training: later it may be gone.
+///
+/// # Errors
+/// Those of reading.
+pub(crate) fn described(data: &Dataset) -> Result<Value, TrainError> {
+    Ok(json!({
+        "rows": data.rows(),
+        "dIn": data.d_in(),
+        "sources": data.sources(),
+        "checksum": data.fingerprint()?,
+    }))
+}
+
+/// Version of what is written here.
+const FORMAT: u32 = 1;
+
+fn shapes(d_in: usize, d_sae: usize) -> [Vec<usize>; 4] {
+    [vec![d_in, d_sae], vec![d_sae], vec![d_sae, d_in], vec![d_in]]
+}
+
+/// Refuses what would make another training of it.
+fn same(prefix: &str, then: Option<&Value>, now: &Value) -> Result<(), TrainError> {
+    let (Some(Value::Object(then)), Value::Object(now)) = (then, now) else {
+        return Err(TrainError::Option("the checkpoint does not say what it is of; start anew".into()));
+    };
+    for name in now.keys().chain(then.keys()) {
+        let (then, now) = (then.get(name).unwrap_or(&Value::Null), now.get(name).unwrap_or(&Value::Null));
+        if then != now {
+            return Err(TrainError::Option(format!(
+                "{prefix}{name} is {now}, the checkpoint was made with {then}: that would be another training; give what it \
+                 was made with, or choose another --out"
+            )));
+        }
+    }
+    Ok(())
+}
