@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { ReadableStream } from 'node:stream/web'
@@ -18,6 +18,9 @@ import {
 } from 'apache-arrow'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { BaeError, type BinaryAutoencoder, type StatesInput, train } from '../src/index.js'
+import { runJob } from '../src/job.js'
+import { wrapModel } from '../src/model.js'
+import native from '../src/native.js'
 import { withStates } from '../src/states.js'
 import { brain, folder, half, nested, type Rows, rows, writeNpy, writeRows } from './data.js'
 
@@ -145,17 +148,6 @@ describe('what is handed over as it is', () => {
     const [part] = await parts(vectorFromArray(nested({ data, shape }), type))
     expect(part!.values).toEqual(data)
   })
-
-  test('items of iterables, which are not joined', async () => {
-    const [first, second] = [data.subarray(0, 4 * dIn), data.subarray(4 * dIn)]
-    const got = await parts([
-      { data: first, shape: [4, dIn] },
-      { data: second, shape: [count - 4, dIn] },
-    ])
-    expect(got.map(part => part.name)).toEqual(['data[0]', 'data[1]'])
-    expect(got[0]!.values).toBe(first)
-    expect(got[1]!.values).toBe(second)
-  })
 })
 
 describe('what is converted to float32', () => {
@@ -174,8 +166,21 @@ describe('what is converted to float32', () => {
   })
 })
 
+/** The bits of a model trained on hidden states: other ones, or in another order, give other bits. */
+async function weights(input: StatesInput, options: Parameters<typeof withStates>[1] = {}): Promise<Buffer> {
+  const settings = { steps: 3, dSae: 8, batchSize: 16, validationFraction: 0, threads: 1, device: 'cpu' }
+  const { job } = await withStates(input, options, states =>
+    runJob(on => native.startTrain(states, JSON.stringify(settings), on)),
+  )
+  using model = wrapModel(job.takeModel()!)
+  const path = join(folder(), 'model')
+  await model.save(path)
+  return readFileSync(join(path, 'sae_weights.safetensors'))
+}
+
 describe('series', () => {
-  const pieces = [data.subarray(0, dIn), data.subarray(dIn, 2 * dIn), data.subarray(2 * dIn, 3 * dIn)]
+  const given = { data: data.subarray(0, 24 * dIn), shape: [24, dIn] }
+  const pieces = Array.from({ length: 24 }, (_, row) => data.subarray(row * dIn, (row + 1) * dIn))
   async function* slowly() {
     for (const piece of pieces) {
       await new Promise(resolve => setImmediate(resolve))
@@ -192,15 +197,102 @@ describe('series', () => {
     ['rows as number[]', () => pieces.map(piece => [...piece]).values()],
     ['shaped rows', () => pieces.map(piece => ({ data: piece, shape: [dIn] }))],
     ['Arrow batches', () => pieces.map(piece => arrow(new Float32(), piece, dIn))],
+    ['an Arrow column of chunks', () => [arrow(new Float32(), given.data, dIn, 4)]],
+    [
+      'half floats',
+      () => pieces.map(piece => ({ data: half(piece), shape: [dIn], dtype: 'float16' as const })),
+    ],
+    [
+      'one type of number after another',
+      () =>
+        pieces.map((piece, at) => {
+          if (at % 3 === 0) return piece
+          return at % 3 === 1
+            ? { data: half(piece), shape: [1, dIn], dtype: 'float16' as const }
+            : { data: Float64Array.from(piece), shape: [1, dIn] }
+        }),
+    ],
   ])('%s', async (_, input) => {
-    const got = await parts(input())
-    expect(got.map(({ values }) => [...values])).toEqual(pieces.map(piece => [...piece]))
-    expect(got.every(part => part.dIn === dIn)).toBe(true)
+    expect(await weights(input())).toEqual(await weights(given))
+  })
+
+  test('rows in another order are other data', async () => {
+    expect(await weights([...pieces].reverse())).not.toEqual(await weights(given))
   })
 
   test('with dIn an item may hold many rows', async () => {
-    const got = await parts([data.subarray(0, 2 * dIn), data.subarray(2 * dIn)], { dIn })
-    expect(got.map(part => part.dIn)).toEqual([dIn, dIn])
+    expect(await weights([given.data.subarray(0, 2 * dIn), given.data.subarray(2 * dIn)], { dIn })).toEqual(
+      await weights(given),
+    )
+  })
+
+  test('an item may be changed once the next one is asked for', async () => {
+    const reusing = async function* () {
+      const buffer = new Float32Array(dIn)
+      for (const piece of pieces) {
+        buffer.set(piece)
+        yield buffer
+        buffer.fill(Number.NaN)
+      }
+    }
+    expect(await weights(reusing())).toEqual(await weights(given))
+  })
+
+  test.each<[string, (buffer: ArrayBuffer) => void]>([
+    ['transferred', buffer => structuredClone(buffer, { transfer: [buffer] })],
+    ['resized', buffer => (buffer as ArrayBuffer & { resize(to: number): void }).resize(4 * dIn)],
+  ])('or be %s', async (_, takeAway) => {
+    const ResizableBuffer = ArrayBuffer as new (bytes: number, options: object) => ArrayBuffer
+    const giving = async function* () {
+      const first = new Float32Array(new ResizableBuffer(8 * dIn, { maxByteLength: 8 * dIn }))
+      first.set(data.subarray(0, 2 * dIn))
+      yield { data: first, shape: [2, dIn] }
+      takeAway(first.buffer)
+      yield* pieces.slice(2)
+    }
+    expect(await weights(giving())).toEqual(await weights(given))
+  })
+
+  test('rows beyond the limit come from the disk as they went there', async () => {
+    const large = rows(4096, 256)
+    const all = await weights(large)
+    // items of one row, of a little more than a mebibyte, and of whatever is left
+    const cuts = [0, 1, 2, 1100, 1101, 2300, 2301, 4096]
+    const items = cuts.slice(1).map((end, at) => {
+      const values = large.data.subarray((cuts[at] as number) * 256, end * 256)
+      const shape = [values.length / 256, 256]
+      return at % 2 ? { data: half(values), shape, dtype: 'float16' as const } : { data: values, shape }
+    })
+    for (const memory of [0, 1.5 * 2 ** 20, 2 ** 30]) expect(await weights(items, { memory })).toEqual(all)
+  })
+
+  test('an item that is not finite, has other widths or no rows is named, whatever is on the disk by then', async () => {
+    const width = 1 << 16
+    const giving = async function* (last: unknown) {
+      for (let item = 0; item < 37; item++) yield new Float32Array(width)
+      yield last as Float32Array
+      expect.fail('asked for more')
+    }
+    const bad = new Float32Array(8 * width)
+    bad[5 * width + 2] = Number.NaN
+    const refused = (last: unknown) => weights(giving(last), { memory: 0 })
+    await expect(refused({ data: bad, shape: [8, width] })).rejects.toMatchObject({
+      name: 'BaeError',
+      code: 'NOT_FINITE',
+      message: expect.stringMatching(/^data\[37\]: row 5, column 2 is NaN/),
+    })
+    await expect(refused(new Float32Array(width - 1))).rejects.toMatchObject({
+      name: 'BaeError',
+      code: 'SHAPE_MISMATCH',
+      message: expect.stringMatching(
+        /^data\[0\] has hidden states of width 65536, data\[37\] of width 65535;/,
+      ),
+    })
+    await expect(refused({ data: new Float32Array(), shape: [0, width] })).rejects.toMatchObject({
+      name: 'BaeError',
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(/^data\[37\]: no hidden states in it, its shape is \[0, 65536\]/),
+    })
   })
 
   test('an error of the producer arrives as it is', async () => {
@@ -212,22 +304,22 @@ describe('series', () => {
     await expect(toStates(failing(), {})).rejects.toBe(error)
   })
 
-  test.each<[string, (buffer: ArrayBuffer) => void]>([
-    ['transferred', buffer => structuredClone(buffer, { transfer: [buffer] })],
-    ['resized', buffer => (buffer as ArrayBuffer & { resize(to: number): void }).resize(4 * dIn)],
-  ])('an array that is %s while others come in', async (_, takeAway) => {
-    const ResizableBuffer = ArrayBuffer as new (bytes: number, options: object) => ArrayBuffer
-    const giving = async function* () {
-      const first = new Float32Array(new ResizableBuffer(8 * dIn, { maxByteLength: 8 * dIn }))
-      yield { data: first, shape: [2, dIn] }
-      takeAway(first.buffer)
-      yield pieces[1]!
+  test('an abort ends it also while rows are written', async () => {
+    const controller = new AbortController()
+    let returned = false
+    const endless = async function* () {
+      try {
+        for (let item = 0; ; item++) {
+          if (item === 5) queueMicrotask(() => controller.abort(new Error('enough')))
+          yield new Float32Array(1 << 19)
+        }
+      } finally {
+        returned = true
+      }
     }
-    await expect(toStates(giving(), {})).rejects.toMatchObject({
-      name: 'BaeError',
-      code: 'INVALID_ARGUMENT',
-      message: expect.stringMatching(/^data\[0\]: its buffer was transferred or resized/),
-    })
+    const { signal } = controller
+    await expect(toStates(endless(), { signal, memory: 0 })).rejects.toThrow('enough')
+    expect(returned).toBe(true)
   })
 
   test('an abort ends the wait for an item that never comes, and tells the producer', async () => {
@@ -251,14 +343,18 @@ describe('series', () => {
 
 describe('paths', () => {
   test('go to the addon as they are', async () => {
-    expect(await toStates('a/*.npy#x', {})).toEqual({ files: ['a/*.npy#x'] })
-    expect(await toStates(['a', 'b'], {})).toEqual({ files: ['a', 'b'] })
-    expect(await toStates(pathToFileURL('/a b/c.npy'), {})).toEqual({ files: ['/a b/c.npy'] })
-    expect(await toStates(new Set(['a', 'b']), {})).toEqual({ files: ['a', 'b'] })
+    expect(await toStates('a/*.npy#x', {})).toMatchObject({ files: ['a/*.npy#x'] })
+    expect(await toStates(['a', 'b'], {})).toMatchObject({ files: ['a', 'b'] })
+    expect(await toStates(pathToFileURL('/a b/c.npy'), {})).toMatchObject({ files: ['/a b/c.npy'] })
+    expect(await toStates(new Set(['a', 'b']), {})).toMatchObject({ files: ['a', 'b'] })
   })
 
   test('are not mixed with arrays', async () => {
     expect(await refusal(['a.npy', { data, shape }])).toMatchObject({ code: 'INVALID_ARGUMENT' })
+    expect(await refusal([{ data, shape }, 'a.npy'])).toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: 'data[1]: files and rows in memory cannot be mixed in one call',
+    })
   })
 })
 

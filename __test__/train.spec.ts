@@ -154,7 +154,7 @@ describe('a run that ends well', () => {
     const out = join(folder(), 'model')
     const { result } = await train(data, { ...quick, out })
     expect(result.model).toBe(out)
-    expect(readdirSync(out).sort()).toEqual(['cfg.json', 'sae_weights.safetensors'])
+    expect(readdirSync(out).sort()).toEqual(['.lock', 'cfg.json', 'metrics.jsonl', 'sae_weights.safetensors'])
     const config = JSON.parse(readFileSync(join(out, 'cfg.json'), 'utf8'))
     expect(config).toMatchObject({ architecture: 'bae', d_in: 16, d_sae: 24, apply_b_dec_to_input: false })
   })
@@ -216,7 +216,13 @@ describe('a run that is ended early', () => {
     const last = events.at(-1)!
     expect(last).toMatchObject({ type: 'cancelled', model: out })
     expect(last.type === 'cancelled' && last.steps).toBeGreaterThanOrEqual(8)
-    expect(readdirSync(out).sort()).toEqual(['cfg.json', 'sae_weights.safetensors'])
+    expect(readdirSync(out).sort()).toEqual([
+      '.lock',
+      'cfg.json',
+      'checkpoints',
+      'metrics.jsonl',
+      'sae_weights.safetensors',
+    ])
   })
 
   test('without out nothing is kept', async () => {

@@ -5,6 +5,11 @@ export interface StartEvent {
   rows: number
   trainRows: number
   validationRows: number
+  /** Rows that a condition left out, and rows left out because they hold a value that is not finite. */
+  filteredRows: number
+  invalidRows: number
+  /** Sequences there are, where whole ones are held out; null where rows are. */
+  sequences: number | null
   /** Values a row. */
   dIn: number
   /** Features. */
@@ -21,6 +26,28 @@ export interface StartEvent {
   threads: number
   /** Instruction set of the CPU kernels. */
   simd: string
+  /** Bytes for rows that wait, at most. */
+  bufferBytes: number
+  /** Bytes of model, optimiser and a step. */
+  modelBytes: number
+}
+
+/** While rows are looked at before or after the steps, about once a second. */
+export interface ReadingEvent {
+  type: 'reading'
+  /** Rows done. */
+  rows: number
+  /** Rows there are. */
+  total: number
+}
+
+/** Before the first step of a training that goes on from a checkpoint. */
+export interface ResumeEvent {
+  type: 'resume'
+  /** Steps done before. */
+  step: number
+  /** The checkpoint's folder. */
+  path: string
 }
 
 /** After a step; on a GPU a step or two later. Some are left out when JavaScript is busy. */
@@ -41,6 +68,8 @@ export interface StepEvent {
   covariance: number
   learningRate: number
   entropyWeight: number
+  /** Norm of the gradient before it was clipped, where `clipNorm` is set. */
+  gradientNorm?: number
 }
 
 /** At the end of an epoch: means over its batches. */
@@ -54,6 +83,8 @@ export interface EpochEvent {
   mse: number
   batchEntropyBits: number
   covariance: number
+  /** Share of the features that were on in none of the epoch's batches. */
+  idleFraction: number
 }
 
 /** Figures over all rows of a set, none of them an average over batches. Entropy is in bits. */
@@ -91,6 +122,29 @@ export interface ValidationEvent extends ValidationFigures {
   best: boolean
 }
 
+/** Features that had not been on for a while were drawn anew. */
+export interface ResampleEvent {
+  type: 'resample'
+  step: number
+  /** Features drawn. */
+  features: number
+}
+
+/** A checkpoint was written. */
+export interface CheckpointEvent {
+  type: 'checkpoint'
+  step: number
+  /** Its folder, which is that of a model too. */
+  path: string
+}
+
+/** Something failed without which training goes on: a checkpoint that could not be written, for one. */
+export interface WarningEvent {
+  type: 'warning'
+  step: number
+  message: string
+}
+
 /** The last event of a cancelled run. */
 export interface CancelledEvent {
   type: 'cancelled'
@@ -100,10 +154,22 @@ export interface CancelledEvent {
   bestStep: number
   /** The folder that holds the best model so far, where `out` was given and there was one. */
   model: string | null
+  /** The checkpoint that it can be resumed from, where `out` was given. */
+  checkpoint: string | null
 }
 
 /** What a training tells while it runs. */
-export type TrainEvent = StartEvent | StepEvent | EpochEvent | ValidationEvent | CancelledEvent
+export type TrainEvent =
+  | StartEvent
+  | ReadingEvent
+  | ResumeEvent
+  | StepEvent
+  | EpochEvent
+  | ValidationEvent
+  | ResampleEvent
+  | CheckpointEvent
+  | WarningEvent
+  | CancelledEvent
 
 /** How many step events are kept for iterators that come late or lag behind; the others are all kept. */
 const STEPS_KEPT = 4096
@@ -129,7 +195,7 @@ export class EventLog {
 
   add(event: TrainEvent): void {
     const entry = { number: ++this.#count, event }
-    if (event.type === 'step') {
+    if (event.type === 'step' || event.type === 'reading') {
       if (this.#steps.push(entry) > STEPS_KEPT) this.#steps.splice(0, STEPS_KEPT / 2)
     } else {
       this.#others.push(entry)

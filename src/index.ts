@@ -18,12 +18,17 @@ export { type DeviceChoice, type DeviceInfo, type DevicesReport, devices } from 
 export { BaeError, type BaeErrorCode } from './errors.js'
 export type {
   CancelledEvent,
+  CheckpointEvent,
   EpochEvent,
+  ReadingEvent,
+  ResampleEvent,
+  ResumeEvent,
   StartEvent,
   StepEvent,
   TrainEvent,
   ValidationEvent,
   ValidationFigures,
+  WarningEvent,
 } from './events.js'
 export { type CpuInfo, cpu, type Description, inspect } from './inspect.js'
 export type { CallOptions, RowsOptions, RowsProgress } from './job.js'

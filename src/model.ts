@@ -218,10 +218,10 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
     ) => Job,
   ): Promise<{ job: Job; json: string }> {
     this.#live()
-    const { signal, device, threads, onProgress, dIn = this.dIn } = checked(options)
+    const { signal, device, threads, onProgress, dIn = this.dIn, where, skipInvalid } = checked(options)
     signal?.throwIfAborted()
     const place = { device: deviceOf(device), threads: threadsOf(threads) }
-    return withStates(x, { dIn, signal }, states => {
+    return withStates(x, { dIn, signal, where, skipInvalid }, states => {
       // looked up again: it may have been disposed of while the input was coming in
       const model = this.#live()
       return runJob(on => start(model, states, place, on), { signal, progress: onProgress })

@@ -3,7 +3,7 @@ import { BaeError, describe } from './errors.js'
 import { threadsOf } from './job.js'
 
 /** @internal What a setting is: a type, or the words to choose from. */
-export type Kind = 'finite number' | 'whole number' | 'string' | 'boolean' | 'device' | string[]
+export type Kind = 'finite number' | 'whole number' | 'string' | 'boolean' | 'device' | 'strings' | string[]
 
 /** @internal What each setting of a call is. */
 export type Kinds<T> = Record<keyof T, Kind>
@@ -20,9 +20,9 @@ export function settingsJson<T extends { threads?: number | undefined; device?: 
       const known = Object.keys(kinds).join(', ')
       throw new BaeError('INVALID_ARGUMENT', `there is no setting ${name}; there are ${known}`)
     }
-    const expected = kinds[name as keyof T]
+    const expected: Kind = kinds[name as keyof T]
     if (fits(value, expected)) continue
-    const what = Array.isArray(expected) ? `one of ${expected.join(', ')}` : `a ${expected}`
+    const what = Array.isArray(expected) ? `one of ${expected.join(', ')}` : NAMED[expected]
     const shown =
       typeof value === 'number' ? value : typeof value === 'string' ? JSON.stringify(value) : describe(value)
     throw new BaeError('INVALID_ARGUMENT', `${name} must be ${what}, not ${shown}`)
@@ -32,10 +32,20 @@ export function settingsJson<T extends { threads?: number | undefined; device?: 
   return JSON.stringify({ ...settings, device: deviceOf(device) })
 }
 
+const NAMED = {
+  'finite number': 'a finite number',
+  'whole number': 'a whole number',
+  string: 'a string',
+  boolean: 'a boolean',
+  device: 'a device',
+  strings: 'an array of strings',
+}
+
 function fits(value: unknown, expected: Kind): boolean {
   if (Array.isArray(expected)) return expected.some(each => each === value)
   // deviceOf judges it
   if (expected === 'device') return true
+  if (expected === 'strings') return Array.isArray(value) && value.every(each => typeof each === 'string')
   if (expected === 'finite number') return Number.isFinite(value)
   if (expected === 'whole number') return Number.isSafeInteger(value) && (value as number) >= 0
   return typeof value === expected

@@ -1,8 +1,8 @@
 import { fileURLToPath } from 'node:url'
 import { types } from 'node:util'
-import { BaeError, describe } from './errors.js'
-import { onAbort, positiveInteger } from './job.js'
-import type { States, StatesPart } from './native.js'
+import { BaeError, describe, fromNative } from './errors.js'
+import { ofType, onAbort, positiveInteger, runJob } from './job.js'
+import native, { type Spool, type States, type StatesPart } from './native.js'
 
 /** Typed arrays that hold hidden states. `Uint16Array` holds the bits of float16 or bfloat16: say which. */
 export type FloatArray = Float32Array | Float64Array | Uint16Array
@@ -59,11 +59,15 @@ export type StatesPath = string | URL
  * | Arrow FixedSizeList column of float32 or float16 | once, when the call starts |
  * | any of these over a SharedArrayBuffer that cannot grow | no |
  * | Float64Array (also in any of the above), `number[][]`, `number[]` | to float32, and once as above |
- * | (async) iterable of any of these, Node or web stream of objects | its items as above; they are not joined |
+ * | (async) iterable of any of these, Node or web stream of objects | each item once, when it arrives |
  *
  * What is copied when the call starts may be changed, transferred or resized as soon as the call has returned its
- * promise; of an iterable, as soon as the iterable has ended. What is not copied must not be changed until the call
- * has ended. In an iterable a typed array or `number[]` without `dIn` is one row.
+ * promise; an item of an iterable, as soon as the next one is asked for (by a stream, which asks ahead: never). What is
+ * not copied must not be changed until the call has ended.
+ *
+ * An iterable may hold more than fits in memory: the rows that are beyond 1 GiB wait in the system's temporary folder,
+ * half floats in 16 bits, until the call has ended. One item is asked for at a time. A typed array or `number[]`
+ * in it is one row without `dIn`.
  */
 export type StatesInput =
   | StatesPath
@@ -75,67 +79,130 @@ export type StatesInput =
 export interface StatesOptions {
   /** Values a row of a bare typed array or `number[]`. Inputs that carry a shape do not need it. */
   dIn?: number | undefined
+  /**
+   * Conditions that rows must meet to be taken: `column operator value`, as `position>0`, `token!=0,2` or `norm<1000`. Columns are
+   * `token`, `position`, `sequence`, `layer` and `group`, where the files bring them; `norm` is the row's Euclidean norm. `=` and `!=` take
+   * several values.
+   */
+  where?: string | readonly string[] | undefined
+  /** Whether rows that hold NaN, an infinity or a number beyond float32 are left out, instead of being an error. Default false. */
+  skipInvalid?: boolean | undefined
 }
 
 type Part = Omit<StatesPart, 'name' | 'shared'>
 type Dtype = StatesPart['dtype']
 
+/** Bytes of an iterable's rows that stay in memory. */
+const MEMORY = 2 ** 30
+
 /**
  * @internal Brings any input into the form that the addon takes and hands it over to `start`: before this function
- * returns where the input is no series, and in any case before the caller's code can change it again.
+ * returns where the input is no series. Of a series, about `memory` bytes are kept in memory.
  */
 export async function withStates<T>(
   input: StatesInput,
-  { dIn, signal }: StatesOptions & { signal?: AbortSignal | undefined },
+  options: StatesOptions & { signal?: AbortSignal | undefined; memory?: number | undefined },
   start: (states: States) => T | Promise<T>,
 ): Promise<T> {
+  const { dIn, signal, memory = MEMORY, skipInvalid = false } = options
   if (dIn !== undefined) positiveInteger('dIn', dIn)
-  const gathered = new Gathered(dIn)
-  if (!isSeries(input)) gathered.add(input, 'data', false)
-  else {
-    let index = 0
-    for await (const item of abortable(input, signal)) gathered.add(item, `data[${index++}]`, true)
+  ofType('skipInvalid', 'boolean', skipInvalid)
+  const chosen = { where: conditionsOf(options.where), skipInvalid }
+  if (!isSeries(input)) return start({ ...single(input, dIn), ...chosen })
+  const series = new Series(dIn, memory, skipInvalid)
+  try {
+    for await (const item of abortable(input, signal)) await series.add(item, signal)
+    return await start({ ...series.states(), ...chosen })
+  } finally {
+    series.dispose()
   }
-  return start(gathered.states())
 }
 
-/** Paths and parts as they come in; a call takes one or the other. */
-class Gathered {
-  readonly #files: string[] = []
-  readonly #parts: { part: StatesPart; length: number }[] = []
-  readonly #dIn: number | undefined
+/** @internal The conditions as a list. */
+export function conditionsOf(where: unknown): string[] {
+  const list: unknown[] = where === undefined ? [] : Array.isArray(where) ? where : [where]
+  return list.map(condition => ofType('where', 'string', condition as string))
+}
 
-  constructor(dIn: number | undefined) {
+function single(input: unknown, dIn: number | undefined): States {
+  const path = pathIn(input)
+  if (path !== undefined) return { files: [path] }
+  const parts = partsIn(input, 'data', dIn, false)
+  if (parts.length) return { parts }
+  throw nothing()
+}
+
+/** Paths or rows as they come in; a call takes one or the other. */
+class Series {
+  readonly #files: string[] = []
+  readonly #dIn: number | undefined
+  readonly #memory: number
+  readonly #takesInvalid: boolean
+  #spool: Spool | undefined
+  #items = 0
+
+  constructor(dIn: number | undefined, memory: number, takesInvalid: boolean) {
     this.#dIn = dIn
+    this.#memory = memory
+    this.#takesInvalid = takesInvalid
   }
 
-  add(item: unknown, name: string, inSeries: boolean): void {
-    if (typeof item === 'string') this.#files.push(item)
-    else if (item instanceof URL) this.#files.push(fileURLToPath(item))
-    else {
-      const parts = partsOf(item, name, this.#dIn, inSeries)
-      for (const [index, part] of parts.entries()) {
-        const named = { name: parts.length > 1 ? `${name}, chunk ${index}` : name, ...part }
-        this.#parts.push({ part: { ...named, shared: isShared(part.values) }, length: part.values.length })
-      }
-    }
-    if (this.#files.length && this.#parts.length) {
+  /** Takes an item, which may be changed as soon as this function has returned; the next one is to wait. */
+  async add(item: unknown, signal: AbortSignal | undefined): Promise<void> {
+    const name = `data[${this.#items++}]`
+    const path = pathIn(item)
+    const parts = path === undefined ? partsIn(item, name, this.#dIn, true) : []
+    if (path === undefined ? this.#files.length : this.#spool) {
       throw new BaeError('INVALID_ARGUMENT', `${name}: files and rows in memory cannot be mixed in one call`)
     }
+    if (path !== undefined) this.#files.push(path)
+    else if (this.#append(parts)) await this.#spill(signal)
   }
 
   states(): States {
     if (this.#files.length) return { files: this.#files }
-    for (const { part, length } of this.#parts) {
-      if (part.values.length === length) continue
-      throw new BaeError(
-        'INVALID_ARGUMENT',
-        `${part.name}: its buffer was transferred or resized while the data was still coming in`,
-      )
-    }
-    if (this.#parts.length) return { parts: this.#parts.map(({ part }) => part) }
-    throw new BaeError('INVALID_ARGUMENT', 'data: no hidden states in it')
+    if (this.#spool) return { spool: this.#spool }
+    throw nothing()
   }
+
+  /** Frees memory and disk, unless a call has taken them over. */
+  dispose(): void {
+    this.#spool?.dispose()
+  }
+
+  /** Copies rows; whether there are more in memory than should be. */
+  #append(parts: StatesPart[]): boolean {
+    let isOver = false
+    try {
+      for (const part of parts) {
+        this.#spool ??= new native.Spool(this.#memory, this.#takesInvalid)
+        isOver = this.#spool.append(part)
+      }
+      return isOver
+    } catch (error) {
+      throw fromNative(error)
+    }
+  }
+
+  async #spill(signal: AbortSignal | undefined): Promise<void> {
+    await runJob(on => native.startSpill(this.#spool as Spool, on), { signal })
+  }
+}
+
+/** The path that an input is, if it is one. */
+function pathIn(input: unknown): string | undefined {
+  if (typeof input === 'string') return input
+  return input instanceof URL ? fileURLToPath(input) : undefined
+}
+
+/** The arrays in an item, with what messages call them. */
+function partsIn(item: unknown, name: string, dIn: number | undefined, inSeries: boolean): StatesPart[] {
+  const parts = partsOf(item, name, dIn, inSeries)
+  return parts.map((part, index) => ({
+    name: parts.length > 1 ? `${name}, chunk ${index}` : name,
+    shared: isShared(part.values),
+    ...part,
+  }))
 }
 
 /** Whether an input is a series of inputs rather than one of them. */
@@ -153,15 +220,17 @@ async function* abortable(
 ): AsyncGenerator<unknown> {
   signal?.throwIfAborted()
   const iterator = Symbol.asyncIterator in series ? series[Symbol.asyncIterator]() : series[Symbol.iterator]()
-  let stop = () => {}
-  const aborted = new Promise<never>((_, reject) => {
-    stop = onAbort(signal, () => reject(signal?.reason))
-  })
-  aborted.catch(() => {})
+  let endWait = (_reason: unknown) => {}
+  const stop = onAbort(signal, () => endWait(signal?.reason))
   let exhausted = false
   try {
     for (;;) {
-      const next = await Promise.race([iterator.next(), aborted])
+      signal?.throwIfAborted()
+      // not a race with one promise for all items: that would hold every item until its end
+      const next = await new Promise<IteratorResult<unknown>>((resolve, reject) => {
+        endWait = reject
+        Promise.resolve(iterator.next()).then(resolve, reject)
+      })
       if (next.done) {
         exhausted = true
         return
@@ -342,6 +411,8 @@ function copyNumbers(from: readonly unknown[], to: Float32Array, offset: number,
     to[offset + i] = value
   }
 }
+
+const nothing = () => new BaeError('INVALID_ARGUMENT', 'data: no hidden states in it')
 
 const empty = (name: string, why: string) =>
   new BaeError('INVALID_ARGUMENT', `${name}: no hidden states in it, ${why}`)

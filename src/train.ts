@@ -11,9 +11,9 @@ import {
 } from './events.js'
 import { type CallOptions, checked, onAbort, runJob, taken, tell } from './job.js'
 import { type BinaryAutoencoder, wrapModel } from './model.js'
-import native from './native.js'
+import native, { type States } from './native.js'
 import { type Kinds, settingsJson } from './settings.js'
-import { type StatesInput, type StatesOptions, withStates } from './states.js'
+import { conditionsOf, type StatesInput, type StatesOptions, withStates } from './states.js'
 
 /** How a model is trained. Names not listed here are refused. What is left out is decided by the preset. */
 export interface TrainSettings {
@@ -45,8 +45,27 @@ export interface TrainSettings {
   validationFraction?: number | undefined
   /** Whether rows are shuffled, by `seed`. Default true. */
   shuffle?: boolean | undefined
-  /** `default` centres and scales the input by the training rows and folds that into the weights; `none` does not. */
-  normalize?: 'default' | 'none' | undefined
+  /**
+   * What is done to the input. Folded into the weights, so that the saved model takes raw hidden states: `default` centres and
+   * scales by the ordinary ones among (a sample of) the training rows; `mean-norm` divides by one number, so that the mean norm is √dIn, and
+   * `standardize` brings each dimension to mean 0 and variance 1, both measured over all training rows; `none`. `layer-norm` brings each
+   * row to mean 0 and variance 1, which no weights can do: the model says so and `encode` does it, but `decode` then gives normalised rows.
+   */
+  normalize?: 'default' | 'none' | 'mean-norm' | 'layer-norm' | 'standardize' | undefined
+  /** How the learning rate goes down after the warm-up. Default `cosine`; `constant` with the preset `reference`. */
+  lrSchedule?: 'constant' | 'linear' | 'cosine' | undefined
+  /** Steps over which the learning rate goes up. Default a tenth of all; 0 with the preset `reference`. */
+  warmUpSteps?: number | undefined
+  /** Steps over which the weights of entropy and covariance go up. Default 0. */
+  penaltyWarmUpSteps?: number | undefined
+  /** Largest norm of a step's gradient, all parameters together; longer ones are scaled down to it. Default none. */
+  clipNorm?: number | undefined
+  /** Steps after which features that were on in none of them are drawn anew, from rows that are badly reconstructed. Default never. */
+  resampleEvery?: number | undefined
+  /** Steps between two measurements of the held-out rows. Default an epoch. */
+  validateEvery?: number | undefined
+  /** Measurements without a better model after which training ends. Default never. */
+  patience?: number | undefined
   /** Whole number that decides initialisation, split and shuffling: same seed, same bits. */
   seed?: number | undefined
   /** Where to train. Default `auto`. */
@@ -56,10 +75,28 @@ export interface TrainSettings {
   /** Precision of the products in a step. `bf16` (on the CPU) rounds their factors to bfloat16, `f16` (on
    * a GPU) to half floats; everything else stays f32. Default `f32`. */
   precision?: 'f32' | 'bf16' | 'f16' | undefined
-  /** Folder to save the model to; a cancelled run leaves its best model so far there. */
+  /**
+   * Bytes for hidden states that wait for their turn and all that reading takes. Default 2 ** 30. What is larger is shuffled in two
+   * levels, in an order that depends on it.
+   */
+  memory?: number | undefined
+  /** Folder to save the model to, with `metrics.jsonl` and checkpoints; a cancelled run leaves its best model so far there. */
   out?: string | undefined
-  /** Replace a model that `out` already holds. Default false. */
+  /** Replace a model or a training that `out` already holds. Default false. */
   overwrite?: boolean | undefined
+  /**
+   * Go on from the last checkpoint in `out`, to the same bits as if the training had never stopped; from the start where there is none.
+   * Settings and data must be those of then. Default false.
+   */
+  resume?: boolean | undefined
+  /** Steps between two checkpoints. Default none; see `checkpointMinutes`. */
+  checkpointEvery?: number | undefined
+  /** Minutes between two checkpoints. Default 30, or none where `checkpointEvery` is given. A run that is cancelled or fails writes one too. */
+  checkpointMinutes?: number | undefined
+  /** Checkpoints that are kept, beside the best model of each. Default 3. */
+  keepCheckpoints?: number | undefined
+  /** Write TensorBoard event files to `out`/tensorboard. Default false. */
+  tensorboard?: boolean | undefined
 }
 
 /** Options of {@link train}. */
@@ -90,6 +127,8 @@ export interface TrainResult {
   before: ValidationFigures | null
   /** Steps after which the model that is kept was measured: the best on the held-out rows. */
   bestStep: number
+  /** Whether the training ended because nothing got better any more (`patience`). */
+  endedEarly: boolean
 }
 
 /** What a {@link TrainRun} resolves to. */
@@ -190,10 +229,12 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
 
   async #run(
     data: StatesInput,
-    { dIn, onEvent, ...settings }: Omit<TrainOptions, 'signal'>,
+    { dIn, onEvent, where, skipInvalid, ...settings }: Omit<TrainOptions, 'signal'>,
   ): Promise<TrainOutcome> {
     const { signal } = this.#cancel
-    const json = settingsJson(settings, SETTINGS, 'auto')
+    // part of what a checkpoint is of: chosen by the training itself
+    const chosen = { where: conditionsOf(where), skipInvalid }
+    const json = settingsJson({ ...settings, ...chosen }, SETTINGS, 'auto')
     const say = (event: TrainEvent) => {
       this.#log.add(event)
       tell(onEvent, event)
@@ -208,12 +249,16 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
           steps: 0,
           bestStep: 0,
           model: null,
+          checkpoint: null,
           ...(JSON.parse(text) as Partial<CancelledEvent>),
         })
       },
     }
-    const { job, json: done } = await withStates(data, { dIn, signal }, states =>
-      runJob(on => native.startTrain(states, json, on), watch),
+    const { job, json: done } = await withStates(
+      data,
+      { dIn, signal, memory: settings.memory, skipInvalid },
+      ({ files, parts, spool }) =>
+        runJob(on => native.startTrain({ files, parts, spool } as States, json, on), watch),
     )
     const { history, ...result } = JSON.parse(done) as TrainResult & Pick<TrainOutcome, 'history'>
     for (const figures of [result.train, result.validation, result.before]) defined(figures)
@@ -223,7 +268,7 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
 }
 
 /** What each setting is; ranges and contradictions are the addon's to judge. */
-const SETTINGS: Kinds<TrainSettings> = {
+const SETTINGS: Kinds<TrainSettings & { where: string[]; skipInvalid: boolean | undefined }> = {
   preset: ['default', 'reference'],
   expansion: 'finite number',
   dSae: 'whole number',
@@ -238,11 +283,26 @@ const SETTINGS: Kinds<TrainSettings> = {
   entropyStartEpoch: 'whole number',
   validationFraction: 'finite number',
   shuffle: 'boolean',
-  normalize: ['default', 'none'],
+  normalize: ['default', 'none', 'mean-norm', 'layer-norm', 'standardize'],
+  lrSchedule: ['constant', 'linear', 'cosine'],
+  warmUpSteps: 'whole number',
+  penaltyWarmUpSteps: 'whole number',
+  clipNorm: 'finite number',
+  resampleEvery: 'whole number',
+  validateEvery: 'whole number',
+  patience: 'whole number',
   seed: 'whole number',
   device: 'device',
   threads: 'whole number',
   precision: ['f32', 'bf16', 'f16'],
+  memory: 'whole number',
+  where: 'strings',
+  skipInvalid: 'boolean',
   out: 'string',
   overwrite: 'boolean',
+  resume: 'boolean',
+  checkpointEvery: 'whole number',
+  checkpointMinutes: 'finite number',
+  keepCheckpoints: 'whole number',
+  tensorboard: 'boolean',
 }

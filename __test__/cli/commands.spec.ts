@@ -77,7 +77,9 @@ describe('help', () => {
     const { status, stdout, stderr } = await bae(['--help'])
     expect([status, stderr]).toEqual([0, ''])
     for (const command of COMMANDS) expect(stdout).toMatch(new RegExp(`^  ${command} `, 'm'))
-    expect(stdout).toContain('Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.')
+    expect(stdout).toContain(
+      'Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 asked to end.',
+    )
   })
 
   test.each(COMMANDS)('of %s explains its options', async command => {
@@ -139,7 +141,7 @@ describe('train', () => {
       before: figures,
     })
     expect(document.history).toHaveLength(7)
-    expect(readdirSync(out).sort()).toEqual(['cfg.json', 'sae_weights.safetensors'])
+    expect(readdirSync(out).sort()).toEqual(['.lock', 'cfg.json', 'metrics.jsonl', 'sae_weights.safetensors'])
   })
 
   test('otherwise it ends in plain words', async () => {

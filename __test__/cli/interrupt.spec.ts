@@ -15,16 +15,19 @@ function training(...more: string[]) {
 }
 
 describe('Ctrl-C in the middle', () => {
-  test.each(['SIGINT', 'SIGTERM'] as const)('%s keeps the best model so far and says where', async signal => {
+  test.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('%s keeps the best model so far and says where', async (signal, code) => {
     const { dir, run } = training()
     await run.says('training ')
     await sleep(500)
     run.child.kill(signal)
     const { status, stdout, stderr } = await run.ended
     expect(stderr).toMatch(
-      /\nbae: interrupted after [\d,]+ of 4,000,000 steps; the best model so far is in run\n$/,
+      /\nbae: interrupted after [\d,]+ of 4,000,000 steps; the best model so far is in run, and --resume goes on\n$/,
     )
-    expect([status, stdout]).toEqual([130, ''])
+    expect([status, stdout]).toEqual([code, ''])
     expect(readdirSync(dir).sort()).toEqual(['run', 'x.safetensors'])
     await using model = await BinaryAutoencoder.load(join(dir, 'run'))
     expect(await model.evaluate(join(dir, 'x.safetensors'))).toMatchObject({ rows: 256 })
@@ -40,9 +43,10 @@ describe('Ctrl-C in the middle', () => {
     expect(JSON.parse(stdout)).toEqual({
       error: {
         code: 'INTERRUPTED',
-        message: expect.stringMatching(/the best model so far is in run$/),
+        message: expect.stringMatching(/the best model so far is in run, and --resume goes on$/),
         steps: expect.any(Number),
         model: 'run',
+        checkpoint: expect.stringMatching(/^run.checkpoints.step-\d{9}$/),
       },
     })
   })

@@ -69,10 +69,15 @@ impl Context {
         }
     }
 
+    /// Whether `cancel()` was called.
+    pub fn cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
+
     /// Rows done of `total`; false once cancelled.
     pub fn rows(&self, rows: usize, total: usize) -> bool {
         self.progress(&json!({ "type": "rows", "rows": rows, "total": total }));
-        !self.cancel.load(Ordering::Relaxed)
+        !self.cancelled()
     }
 
     /// Leaves something to be taken.

@@ -1,12 +1,12 @@
 use crate::codes::Codes;
 use crate::error::Failure;
-use crate::job::{self, End, Events, Job};
-use crate::states::{Held, States};
+use crate::job::{self, Context, End, Events, Job};
+use crate::states::{Chosen, Held, States};
 use bae_codes::BitMatrix;
-use bae_data::{CodesWriter, Dataset, load_model, save_model};
+use bae_data::{CodesWriter, LAYER_NORM, load_model, save_model};
 use bae_gpu::Widths;
-use bae_model::{Architecture, Backend, Cpu, Estimator, Parameters, Precision};
-use bae_train::{Codes as CodeFigures, Engine, MAX_THREADS, Task, encode_chunks, evaluate};
+use bae_model::{Architecture, Cpu, Estimator, Parameters, Precision};
+use bae_train::{Applied, Codes as CodeFigures, Engine, MAX_THREADS, Task, encode_chunks, evaluate};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use serde_json::{Map, Value, json};
@@ -26,6 +26,7 @@ pub struct Place {
 pub struct Loaded {
     cpu: Cpu,
     architecture: Architecture,
+    layer_norm: bool,
     config: Map<String, Value>,
 }
 
@@ -36,7 +37,9 @@ impl Loaded {
         let named = config.get("training").and_then(|training| training.get("estimator"));
         let estimator = named.and_then(|named| serde_json::from_value(named.clone()).ok());
         let estimator = estimator.unwrap_or(Estimator::Identity);
-        Self { cpu: Cpu::new(&parameters, 0), architecture: Architecture::binary(estimator), config }
+        let architecture = Architecture::binary(estimator);
+        let layer_norm = config.get("normalize_activations").is_some_and(|how| how == LAYER_NORM);
+        Self { cpu: Cpu::new(&parameters, 0), architecture, layer_norm, config }
     }
 
     fn task(&self) -> Task {
@@ -45,24 +48,26 @@ impl Loaded {
     }
 
     /// The model where it is asked for.
-    fn on(&self, Place { device, threads }: Place) -> std::result::Result<Box<dyn Backend>, Failure> {
+    fn on(&self, Place { device, threads }: Place) -> std::result::Result<Applied, Failure> {
         let threads = threads as usize;
         if threads > MAX_THREADS {
             let message = format!("threads is {threads}: it must be at most {MAX_THREADS}");
             return Err(Failure { code: "INVALID_ARGUMENT", message });
         }
         let engine = Engine::choose(&device.into(), threads, self.task())?;
-        if engine.is_gpu() {
-            return Ok(engine.applied(&self.cpu.parameters())?);
-        }
-        Ok(Box::new(self.cpu.with_threads(threads)))
+        let backend = if engine.is_gpu() {
+            engine.applied(&self.cpu.parameters())?
+        } else {
+            Box::new(self.cpu.with_threads(threads))
+        };
+        Ok(Applied { backend, architecture: self.architecture, layer_norm: self.layer_norm })
     }
 
-    /// Opens hidden states that this model can take.
-    fn open(&self, states: Held) -> std::result::Result<Dataset, Failure> {
-        let data = states.open()?;
-        data.require_d_in(self.cpu.d_in(), "the model")?;
-        Ok(data)
+    /// Opens hidden states that this model can take, and chooses rows.
+    fn open(&self, states: Held, context: &Context) -> std::result::Result<Chosen, Failure> {
+        let chosen = states.choose(context)?;
+        chosen.data.require_d_in(self.cpu.d_in(), "the model")?;
+        Ok(chosen)
     }
 }
 
@@ -150,16 +155,16 @@ pub fn start_encode(
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
-        let data = model.open(states)?;
-        let mut all = BitMatrix::with_room(data.rows(), model.cpu.d_sae()).ok_or_else(|| Failure {
+        let chosen = model.open(states, context)?;
+        let rows = chosen.rows.count();
+        let mut all = BitMatrix::with_room(rows, model.cpu.d_sae()).ok_or_else(|| Failure {
             code: "OUT_OF_MEMORY",
-            message: format!("the codes of {} rows do not fit in memory; encode to a file", data.rows()),
+            message: format!("the codes of {rows} rows do not fit in memory; encode to a file"),
         })?;
-        encode_chunks(&*model.on(place)?, &model.architecture, &data, None, |start, x, codes| {
+        encode_chunks(&model.on(place)?, &chosen.feed(), |done, x, codes| {
             all.append(&codes).expect("codes of one model");
-            Ok(context.rows(start + x.nrows(), data.rows()))
+            Ok(context.rows(done + x.nrows(), rows))
         })?;
-        let rows = all.rows();
         context.leave(|output| output.codes = Some(all));
         Ok(End::Done(json!({ "rows": rows, "dSae": model.cpu.d_sae() })))
     })
@@ -178,15 +183,16 @@ pub fn start_encode_file(
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
-        let data = model.open(states)?;
+        let chosen = model.open(states, context)?;
+        let rows = chosen.rows.count();
         let d_sae = model.cpu.d_sae();
-        let mut file = CodesWriter::create(Path::new(&out), d_sae, data.rows(), &model_name, overwrite)?;
-        encode_chunks(&*model.on(place)?, &model.architecture, &data, None, |start, x, codes| {
+        let mut file = CodesWriter::create(Path::new(&out), d_sae, rows, &model_name, overwrite)?;
+        encode_chunks(&model.on(place)?, &chosen.feed(), |done, x, codes| {
             file.append(&codes)?;
-            Ok(context.rows(start + x.nrows(), data.rows()))
+            Ok(context.rows(done + x.nrows(), rows))
         })?;
         file.finish()?;
-        Ok(End::Done(json!({ "rows": data.rows(), "dSae": d_sae, "out": out })))
+        Ok(End::Done(json!({ "rows": rows, "dSae": d_sae, "out": out })))
     })
 }
 
@@ -210,7 +216,8 @@ pub fn start_decode(
             ),
         })?;
         for rows in codes.chunks(2048) {
-            let decoded = engine.decode(&model.architecture, &rows).map_err(bae_train::TrainError::from)?;
+            let decoded =
+                engine.backend.decode(&model.architecture, &rows).map_err(bae_train::TrainError::from)?;
             values.extend(decoded);
             if !context.rows(values.len() / d_in, codes.rows()) {
                 return Ok(End::Cancelled(json!({})));
@@ -231,10 +238,9 @@ pub fn start_evaluate(
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
-        let data = model.open(states)?;
-        let measured = evaluate(&*model.on(place)?, &model.architecture, &data, None, |rows| {
-            context.rows(rows, data.rows())
-        })?;
+        let chosen = model.open(states, context)?;
+        let rows = chosen.rows.count();
+        let measured = evaluate(&model.on(place)?, &chosen.feed(), |done| context.rows(done, rows))?;
         Ok(End::Done(serde_json::to_value(measured).expect("plain numbers")))
     })
 }
@@ -249,11 +255,12 @@ pub fn start_entropy(
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
-        let data = model.open(states)?;
+        let chosen = model.open(states, context)?;
+        let rows = chosen.rows.count();
         let mut statistics = bae_codes::Statistics::new(model.cpu.d_sae());
-        encode_chunks(&*model.on(place)?, &model.architecture, &data, None, |start, x, codes| {
+        encode_chunks(&model.on(place)?, &chosen.feed(), |done, x, codes| {
             statistics.add(&codes).expect("codes of one model");
-            Ok(context.rows(start + x.nrows(), data.rows()))
+            Ok(context.rows(done + x.nrows(), rows))
         })?;
         Ok(End::Done(figures(&statistics)))
     })

@@ -1,20 +1,31 @@
-//! Hidden states from JavaScript: paths, or arrays read in place.
+//! Hidden states from JavaScript: paths, arrays read in place, or arrays that came in one by one.
 
 use crate::error::Failure;
-use bae_data::{DataError, Dataset, Source};
+use crate::job::{self, Context, End, Events, Job};
+use bae_data::{Condition, DataError, Dataset, Feed, Floats, Order, RowSet, Source};
+use bae_train::{MEASURING, TrainError};
 use half::{bf16, f16};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use ndarray::ArrayViewMut2;
-use std::sync::Mutex;
+use serde_json::json;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Hidden states: either files or parts.
+/// Hidden states: files, parts, or a spool.
 #[napi(object, object_to_js = false)]
-pub struct States {
+pub struct States<'env> {
     /// Files, folders or globs, each perhaps with `#tensor`.
     pub files: Option<Vec<String>>,
     /// Arrays in memory.
     pub parts: Option<Vec<StatesPart>>,
+    /// What came in one by one; the call takes it over.
+    pub spool: Option<ClassInstance<'env, Spool>>,
+    /// Conditions that rows must meet to be taken.
+    #[napi(js_name = "where")]
+    pub conditions: Option<Vec<String>>,
+    /// Whether rows that hold a value that is not finite are left out.
+    pub skip_invalid: Option<bool>,
 }
 
 /// Whole rows in one array.
@@ -34,33 +45,154 @@ pub struct StatesPart {
     pub shared: bool,
 }
 
-/// Hidden states that are safe from whatever JavaScript does next.
-pub enum Held {
+/// Hidden states that are safe from whatever JavaScript does next, and which of them are taken.
+pub struct Held {
+    sources: Sources,
+    conditions: Vec<String>,
+    skip_invalid: bool,
+}
+
+enum Sources {
     /// To be opened.
     Files(Vec<String>),
     /// Copied or shared.
     Parts(Vec<Box<dyn Source>>),
 }
 
-impl States {
+impl States<'_> {
     /// Takes hold of the arrays; to be called on JavaScript's thread, before it can change them.
     pub fn hold(self) -> std::result::Result<Held, Failure> {
-        match (self.files, self.parts) {
-            (Some(files), None) => Ok(Held::Files(files)),
-            (None, Some(parts)) => {
-                parts.into_iter().map(Part::boxed).collect::<std::result::Result<_, _>>().map(Held::Parts)
+        let sources = match (self.files, self.parts, self.spool) {
+            (Some(files), None, None) => Sources::Files(files),
+            (None, Some(parts), None) => {
+                Sources::Parts(parts.into_iter().map(Part::boxed).collect::<std::result::Result<_, _>>()?)
             }
-            _ => Err(Failure { code: "INVALID_ARGUMENT", message: "give files or parts".into() }),
+            (None, None, Some(spool)) => Sources::Parts(vec![spool.take(Spooling::Gone)?.finish()?]),
+            _ => {
+                let message = "give files, parts or a spool".into();
+                return Err(Failure { code: "INVALID_ARGUMENT", message });
+            }
+        };
+        let conditions = self.conditions.unwrap_or_default();
+        Ok(Held { sources, conditions, skip_invalid: self.skip_invalid.unwrap_or(false) })
+    }
+}
+
+/// Rows that come in one array after another: kept in memory up to a limit, then in the system's temporary folder.
+#[napi]
+pub struct Spool {
+    state: Arc<Mutex<Spooling>>,
+}
+
+enum Spooling {
+    Open(bae_data::Spool),
+    /// A job has the rows, or failed with them.
+    Writing,
+    /// Disposed, or taken over by a call.
+    Gone,
+}
+
+#[napi]
+impl Spool {
+    /// An empty one that keeps about `memory` bytes in memory, and takes rows that are not finite or refuses them.
+    #[napi(constructor, catch_unwind)]
+    pub fn new(memory: f64, takes_invalid: bool) -> Self {
+        let spool = bae_data::Spool::new("data", memory as usize, std::env::temp_dir());
+        let spool = spool.taking_invalid(takes_invalid);
+        Self { state: Arc::new(Mutex::new(Spooling::Open(spool))) }
+    }
+
+    /// Copies and checks an array. If it says true, `startSpill` is to follow and to end before the next array.
+    #[napi(catch_unwind)]
+    pub fn append(&self, part: StatesPart) -> Result<bool, &'static str> {
+        let mut state = locked(&self.state);
+        let Spooling::Open(spool) = &mut *state else { return Err(Failure::disposed("spool").into()) };
+        let values = match (&part.values, part.dtype.as_str()) {
+            (Either::A(values), "float32") => Floats::F32(values),
+            (Either::B(bits), "float16") => Floats::F16(bits),
+            (Either::B(bits), "bfloat16") => Floats::Bf16(bits),
+            _ => return Err(not_of_dtype(&part.name, &part.dtype).into()),
+        };
+        spool.append(&part.name, values, part.d_in as usize).map_err(Failure::from)?;
+        Ok(spool.is_over())
+    }
+
+    /// Frees memory and disk, once no running job needs them.
+    #[napi(catch_unwind)]
+    pub fn dispose(&self) {
+        *locked(&self.state) = Spooling::Gone;
+    }
+}
+
+impl Spool {
+    fn take(&self, next: Spooling) -> std::result::Result<bae_data::Spool, Failure> {
+        match std::mem::replace(&mut *locked(&self.state), next) {
+            Spooling::Open(spool) => Ok(spool),
+            _ => Err(Failure::disposed("spool")),
         }
     }
 }
 
+fn locked(state: &Mutex<Spooling>) -> MutexGuard<'_, Spooling> {
+    state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Writes what a spool should not keep in memory.
+#[napi(catch_unwind)]
+pub fn start_spill(
+    spool: &Spool,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    let state = spool.state.clone();
+    let mut rows = spool.take(Spooling::Writing)?;
+    job::start(on_event, move |context| {
+        while rows.is_over() {
+            if context.cancelled() {
+                return Ok(End::Cancelled(json!({})));
+            }
+            rows.spill()?;
+        }
+        let mut state = locked(&state);
+        if matches!(*state, Spooling::Writing) {
+            *state = Spooling::Open(rows);
+        }
+        Ok(End::Done(json!({})))
+    })
+}
+
+/// Hidden states, and which of their rows are taken.
+pub struct Chosen {
+    /// All of them.
+    pub data: Dataset,
+    /// Those taken.
+    pub rows: RowSet,
+}
+
+impl Chosen {
+    /// Reads them in their order.
+    pub fn feed(&self) -> Feed<'_> {
+        Feed::new(&self.data, &self.rows, Order::Stored, MEASURING)
+    }
+}
+
 impl Held {
+    /// Opens all of it, and chooses rows.
+    pub fn choose(self, context: &Context) -> std::result::Result<Chosen, Failure> {
+        let conditions: Vec<Condition> =
+            self.conditions.iter().map(|text| text.parse()).collect::<std::result::Result<_, DataError>>()?;
+        let skip_invalid = self.skip_invalid;
+        let data = self.open()?;
+        let going_on = |_| !context.cancel_flag().load(Ordering::Relaxed);
+        let selection = data.select(&conditions, skip_invalid, going_on)?;
+        let rows = selection.ok_or(TrainError::Cancelled)?.rows;
+        Ok(Chosen { data, rows })
+    }
+
     /// Opens all of it.
     pub fn open(self) -> std::result::Result<Dataset, Failure> {
-        Ok(match self {
-            Held::Files(files) => Dataset::open(&files)?,
-            Held::Parts(parts) => Dataset::new(parts)?,
+        Ok(match self.sources {
+            Sources::Files(files) => Dataset::open(&files)?,
+            Sources::Parts(parts) => Dataset::new(parts)?,
         })
     }
 }
@@ -94,10 +226,7 @@ impl Part {
             (Either::A(values), "float32", false) => Values::F32(copied(&values, &part.name)?),
             (Either::B(values), "float16", false) => Values::F16(copied(&values, &part.name)?),
             (Either::B(values), "bfloat16", false) => Values::Bf16(copied(&values, &part.name)?),
-            (_, dtype, _) => {
-                let message = format!("{}: this array does not hold {dtype} values", part.name);
-                return Err(Failure { code: "INVALID_ARGUMENT", message });
-            }
+            (_, dtype, _) => return Err(not_of_dtype(&part.name, dtype)),
         };
         let d_in = part.d_in as usize;
         if d_in == 0 || length % d_in != 0 {
@@ -135,6 +264,10 @@ impl Source for Part {
         }
         Ok(())
     }
+}
+
+fn not_of_dtype(name: &str, dtype: &str) -> Failure {
+    Failure { code: "INVALID_ARGUMENT", message: format!("{name}: this array does not hold {dtype} values") }
 }
 
 fn copied<T: Copy>(values: &[T], name: &str) -> std::result::Result<Vec<T>, Failure> {

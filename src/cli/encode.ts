@@ -1,14 +1,12 @@
 import type { Command } from 'commander'
 import { BinaryAutoencoder } from '../index.js'
-import { measuring, overwrite } from './options.js'
-import type { Run } from './output.js'
+import { type Measuring, measuring, overwrite as overwriting } from './options.js'
+import type { OutputOptions, Run } from './output.js'
 import { count, plural } from './text.js'
 
-interface Options {
+interface Options extends Measuring, OutputOptions {
   out: string
   overwrite?: boolean
-  device?: string
-  threads?: number
 }
 
 export function encode(program: Command, run: Run): Command {
@@ -18,15 +16,15 @@ export function encode(program: Command, run: Run): Command {
       '--out <file>',
       'codes file to write: safetensors, eight bits to a byte, least significant first',
     )
-    .addOption(overwrite('a file'))
+    .addOption(overwriting('a file'))
     .action(
       run(async ({ signal, progress, result }, dir: string, data: string[], options: Options) => {
+        const { json: _json, quiet: _quiet, out, overwrite, ...chosen } = options
         using model = await BinaryAutoencoder.load(dir, { signal })
-        const done = await model.encodeToFile(data, options.out, {
+        const done = await model.encodeToFile(data, out, {
           signal,
-          device: options.device,
-          threads: options.threads,
-          overwrite: options.overwrite,
+          ...chosen,
+          overwrite,
           model: dir,
           onProgress: progress.rows,
         })

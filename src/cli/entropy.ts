@@ -1,33 +1,35 @@
 import type { Command } from 'commander'
 import { BinaryAutoencoder } from '../index.js'
-import { measuring } from './options.js'
-import type { Run } from './output.js'
+import { type Measuring, measuring } from './options.js'
+import type { OutputOptions, Run } from './output.js'
 import { figure, plural, sparsityRows, table } from './text.js'
-
-interface Options {
-  device?: string
-  threads?: number
-}
 
 export function entropy(program: Command, run: Run): Command {
   return measuring(program, 'entropy')
     .description('entropy, in bits, and sparsity of the codes of hidden states, counted over all rows')
     .action(
-      run(async ({ signal, progress, result }, dir: string, data: string[], options: Options) => {
-        using model = await BinaryAutoencoder.load(dir, { signal })
-        const report = await model.entropy(data, {
-          signal,
-          device: options.device,
-          threads: options.threads,
-          onProgress: progress.rows,
-        })
-        result(report, [
-          `${plural(report.rows, 'row')}, ${plural(report.features, 'feature')}`,
-          ...table([
-            ['entropy', `${figure(report.entropyBits)} bits (sum over features of the marginal entropy)`],
-            ...sparsityRows(report, report.features),
-          ]),
-        ])
-      }),
+      run(
+        async (
+          { signal, progress, result },
+          dir: string,
+          data: string[],
+          options: Measuring & OutputOptions,
+        ) => {
+          const { json: _json, quiet: _quiet, ...chosen } = options
+          using model = await BinaryAutoencoder.load(dir, { signal })
+          const report = await model.entropy(data, {
+            signal,
+            ...chosen,
+            onProgress: progress.rows,
+          })
+          result(report, [
+            `${plural(report.rows, 'row')}, ${plural(report.features, 'feature')}`,
+            ...table([
+              ['entropy', `${figure(report.entropyBits)} bits (sum over features of the marginal entropy)`],
+              ...sparsityRows(report, report.features),
+            ]),
+          ])
+        },
+      ),
     )
 }

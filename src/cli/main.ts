@@ -14,6 +14,7 @@ import {
   type OutputOptions,
   type Run,
   reportFailure,
+  STATUS,
   UsageError,
   type Work,
   withOutput,
@@ -50,7 +51,10 @@ function program(signal: AbortSignal): Command {
     .showSuggestionAfterError()
     .exitOverride()
     .configureOutput({ writeErr: () => {} })
-    .addHelpText('after', '\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.')
+    .addHelpText(
+      'after',
+      '\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 asked to end.',
+    )
   const run: Run =
     <A extends unknown[]>(work: Work<A>) =>
     async (...args: unknown[]) => {
@@ -66,15 +70,15 @@ function program(signal: AbortSignal): Command {
   return program
 }
 
-/** The signal that Ctrl-C aborts; pressed again, it ends the process at once. */
+/** The signal that Ctrl-C aborts, and a request to end; a second one ends the process at once. */
 function interruptible(): AbortSignal {
   const controller = new AbortController()
   let first = 0
-  const interrupt = () => {
+  const interrupt = (signal: 'SIGINT' | 'SIGTERM') => {
     if (!controller.signal.aborted) {
       first = performance.now()
-      controller.abort(new Interruption())
-    } else if (performance.now() - first > SAME_KEYSTROKE) process.exit(130)
+      controller.abort(new Interruption(signal))
+    } else if (performance.now() - first > SAME_KEYSTROKE) process.exit(STATUS[signal])
   }
   process.on('SIGINT', interrupt)
   process.on('SIGTERM', interrupt)

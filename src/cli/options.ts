@@ -26,6 +26,15 @@ export function integer(range: Range = {}) {
   }
 }
 
+/** Parses a number of bytes: `256M`, `1.5G`, `100000`. The letters stand for powers of 1024, as in KiB, MiB, GiB. */
+export function byteCount(text: string): number {
+  const [, digits = '', unit = ''] = /^\s*([\d.]+)\s*([KMGT]?)(?:i?B)?\s*$/i.exec(text) ?? []
+  const power = ' KMGT'.indexOf(unit.toUpperCase() || ' ')
+  const bytes = Math.floor(Number(digits || Number.NaN) * 1024 ** power)
+  if (!Number.isSafeInteger(bytes)) throw new InvalidArgumentError('It must be a size, as 256M or 1.5G.')
+  return within(bytes, { above: 0 })
+}
+
 function within(value: number, { above, atLeast, below, atMost }: Range): number {
   if (above !== undefined && value <= above) throw new InvalidArgumentError(`It must be above ${above}.`)
   if (atLeast !== undefined && value < atLeast)
@@ -47,14 +56,28 @@ export const device = (automatic: string) =>
     `where to compute: auto, cpu, gpu, or a device by index or name (default: ${automatic})`,
   )
 
+/** Options that choose rows. */
+export const choosing = () => [
+  new Option(
+    '--where <condition>',
+    "take only rows that meet it, as 'position>0', 'token!=0,2' or 'norm<1000'; may be given several times",
+  ).argParser((condition: string, others: string[] | undefined) => [...(others ?? []), condition]),
+  new Option('--skip-invalid', 'leave out rows that hold NaN or an infinity, instead of failing'),
+]
+
 export const overwrite = (what: string) => new Option('--overwrite', `replace ${what} that is there already`)
 
 /** `bae NAME MODEL DATA…` */
 export function measuring(program: Command, name: string): Command {
-  return program
-    .command(name)
-    .argument('<model>', MODEL)
-    .argument('<data...>', DATA)
-    .addOption(device('cpu'))
-    .addOption(threads())
+  const command = program.command(name).argument('<model>', MODEL).argument('<data...>', DATA)
+  for (const option of [...choosing(), device('cpu'), threads()]) command.addOption(option)
+  return command
+}
+
+/** The options of those commands. */
+export interface Measuring {
+  where?: string[]
+  skipInvalid?: boolean
+  device?: string
+  threads?: number
 }

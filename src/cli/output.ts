@@ -16,16 +16,21 @@ export class UsageError extends BaeError {
   }
 }
 
-/** Ctrl-C: exit status 130. */
+/** Ctrl-C, or a request to end: exit status 130 or 143. */
 export class Interruption extends Error {
   override readonly name = 'AbortError'
+  readonly status: number
   /** What is known about the work that was cut off; goes into the `--json` document. */
   details: Record<string, unknown> = {}
 
-  constructor() {
+  constructor(signal: 'SIGINT' | 'SIGTERM') {
     super('interrupted')
+    this.status = STATUS[signal]
   }
 }
+
+/** Exit status after a signal: 128 and its number. */
+export const STATUS = { SIGINT: 130, SIGTERM: 143 }
 
 /** What a command works with: where its result goes, and the signal that ends it. */
 export interface Context {
@@ -72,7 +77,7 @@ export function reportFailure(error: unknown, json: boolean): number {
 function describe(error: unknown) {
   const message = (error instanceof Error ? error.message : String(error)).replace(/\s*\n\s*/g, ' ')
   if (error instanceof Interruption) {
-    return { status: 130, document: { code: 'INTERRUPTED', message, ...error.details } }
+    return { status: error.status, document: { code: 'INTERRUPTED', message, ...error.details } }
   }
   if (error instanceof BaeError) {
     return { status: error instanceof UsageError ? 2 : 1, document: { code: error.code, message } }

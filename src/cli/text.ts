@@ -12,6 +12,19 @@ export const percent = (value: number): string => `${(100 * value).toFixed(1)} %
 export const explained = (share: number): string =>
   Number.isNaN(share) ? 'not defined: the rows are all alike' : `${percent(share)} of the variance explained`
 
+/** A time in seconds as `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`. */
+export function duration(seconds: number): string {
+  const [minutes, hours, days] = [seconds / 60, seconds / 3600, seconds / 86_400].map(Math.floor) as [
+    number,
+    number,
+    number,
+  ]
+  if (minutes < 1) return `${Math.ceil(seconds)} s`
+  if (hours < 1) return `${minutes} min`
+  if (days < 1) return `${hours} h ${minutes % 60} min`
+  return `${days} d ${hours % 24} h`
+}
+
 /** `1 row`, `2 rows`. */
 export const plural = (number: number, noun: string): string =>
   `${count(number)} ${noun}${number === 1 ? '' : 's'}`

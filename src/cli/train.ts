@@ -2,18 +2,22 @@ import { readFile } from 'node:fs/promises'
 import { type Command, Option } from 'commander'
 import {
   BaeError,
+  type CancelledEvent,
   type StartEvent,
   train as start,
   type TrainEvent,
+  type TrainOptions,
   type TrainResult,
   type TrainSettings,
   type ValidationFigures,
 } from '../index.js'
-import { DATA, device, integer, number, overwrite, threads } from './options.js'
+import { byteCount, choosing, DATA, device, integer, number, overwrite, threads } from './options.js'
 import { type Context, Interruption, type Run, UsageError } from './output.js'
 import { count, explained, figure, percent, place, plural, quoted, sparsityRows, table } from './text.js'
 
-type Options = Omit<TrainSettings, 'learningRate'> & {
+type Settings = TrainSettings & Pick<TrainOptions, 'where' | 'skipInvalid'>
+
+type Options = Omit<Settings, 'learningRate'> & {
   lr?: number
   config?: string
   json?: boolean
@@ -24,11 +28,16 @@ type Options = Omit<TrainSettings, 'learningRate'> & {
 const CONTRADICTIONS = [
   ['expansion', 'dSae'],
   ['epochs', 'steps'],
+  ['resume', 'overwrite'],
 ] as const
 
 const SETTINGS = [
   new Option('--out <dir>', 'folder to save the model to (needed)'),
-  overwrite('a model'),
+  overwrite('a model or a training'),
+  new Option(
+    '--resume',
+    'go on from the last checkpoint in the folder, to the same bits; from the start if there is none',
+  ),
   new Option(
     '--preset <name>',
     'the recipe: `default`, or `reference`, the published settings on raw input',
@@ -64,14 +73,54 @@ const SETTINGS = [
     'width of the sigmoid and rectangle estimators, in units of the pre-activation',
   ).argParser(number({ above: 0 })),
   new Option(
+    '--lr-schedule <name>',
+    "how the learning rate goes down after the warm-up (default: the preset's)",
+  ).choices(['constant', 'linear', 'cosine']),
+  new Option(
+    '--warm-up-steps <n>',
+    "steps over which the learning rate goes up (default: the preset's, a tenth of all)",
+  ).argParser(integer({ atLeast: 0 })),
+  new Option(
+    '--penalty-warm-up-steps <n>',
+    'steps over which the weights of entropy and covariance go up (default: 0)',
+  ).argParser(integer({ atLeast: 0 })),
+  new Option('--clip-norm <x>', "largest norm of a step's gradient (default: none)").argParser(
+    number({ above: 0 }),
+  ),
+  new Option(
+    '--resample-every <steps>',
+    'draw features anew that were on in none of the last so many steps (default: never)',
+  ).argParser(integer({ above: 0 })),
+  new Option(
     '--normalize <how>',
-    "`default` centres and scales the input and folds that into the weights, `none` does not (default: the preset's)",
-  ).choices(['default', 'none']),
+    "what is done to the input: `default` centres and scales it, outliers left aside; the others are usual in the field (default: the preset's)",
+  ).choices(['default', 'none', 'mean-norm', 'layer-norm', 'standardize']),
   new Option(
     '--validation-fraction <x>',
     'share of the rows held out to be measured on (default: 0.2)',
   ).argParser(number({ atLeast: 0, below: 1 })),
+  new Option(
+    '--validate-every <steps>',
+    'steps between two measurements of the held-out rows (default: an epoch)',
+  ).argParser(integer({ above: 0 })),
+  new Option(
+    '--patience <n>',
+    'end after so many measurements without a better model (default: never)',
+  ).argParser(integer({ above: 0 })),
+  ...choosing(),
   new Option('--no-shuffle', 'take the rows in their order'),
+  new Option(
+    '--memory <size>',
+    'for hidden states that wait for their turn and all that reading takes, as 256M; larger data is shuffled in windows (default: 1G)',
+  ).argParser(byteCount),
+  new Option('--checkpoint-every <steps>', 'steps between two checkpoints').argParser(integer({ above: 0 })),
+  new Option('--checkpoint-minutes <x>', 'minutes between two checkpoints (default: 30)').argParser(
+    number({ above: 0 }),
+  ),
+  new Option('--keep-checkpoints <n>', 'checkpoints that are kept (default: 3)').argParser(
+    integer({ above: 0 }),
+  ),
+  new Option('--tensorboard', 'write TensorBoard event files to the folder'),
   new Option(
     '--seed <n>',
     'whole number that decides everything random: same seed, same bits (default: 0)',
@@ -103,7 +152,7 @@ export function train(program: Command, run: Run): Command {
     .addHelpText(
       'after',
       '\nEntropy is in bits: the sum over features of the marginal entropy, over all rows of the held-out set.\n' +
-        'Ctrl-C ends the training and keeps the best model so far; a second Ctrl-C ends at once.',
+        'Ctrl-C, and a request to end, write a checkpoint for --resume and keep the best model so far; a second one ends at once.',
     )
     .action(
       run(async (context, data: string[], options: Options) => {
@@ -118,8 +167,8 @@ export function train(program: Command, run: Run): Command {
 async function settingsOf(
   { config, lr, json: _json, quiet: _quiet, shuffle, ...rest }: Options,
   shuffleGiven: boolean,
-): Promise<TrainSettings> {
-  const given: TrainSettings = { ...rest }
+): Promise<Settings> {
+  const given: Settings = { ...rest }
   if (lr !== undefined) given.learningRate = lr
   if (shuffleGiven) given.shuffle = shuffle
   refuseContradictions(given, name => `--${name.replace(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)}`)
@@ -132,7 +181,7 @@ async function settingsOf(
   return { ...settings, ...given }
 }
 
-async function readConfig(path: string): Promise<TrainSettings> {
+async function readConfig(path: string): Promise<Settings> {
   const text = await readFile(path, 'utf8').catch(cause => {
     throw new BaeError('IO', `cannot read ${path}: ${cause.message}; give --config a JSON file`, { cause })
   })
@@ -152,7 +201,7 @@ async function readConfig(path: string): Promise<TrainSettings> {
   return settings
 }
 
-function refuseContradictions(settings: TrainSettings, name: (setting: string) => string): void {
+function refuseContradictions(settings: Settings, name: (setting: string) => string): void {
   for (const [one, other] of CONTRADICTIONS) {
     if (settings[one] !== undefined && settings[other] !== undefined) {
       throw new UsageError(`${name(one)} and ${name(other)} contradict each other: give one of them`)
@@ -164,7 +213,7 @@ function refuseContradictions(settings: TrainSettings, name: (setting: string) =
 async function follow(
   { signal, progress, result }: Context,
   data: string[],
-  settings: TrainSettings,
+  settings: Settings,
 ): Promise<void> {
   let begun: StartEvent | undefined
   let measured = ''
@@ -174,8 +223,24 @@ async function follow(
         begun = event
         progress.note(
           `training ${plural(event.dSae, 'feature')} on ${plural(event.trainRows, 'row')} of ${count(event.dIn)} values, ` +
-            `${count(event.validationRows)} held out: ${plural(event.steps, 'step')}, ` +
-            place(event),
+            `${count(event.validationRows)} held out${event.sequences === null ? '' : ' (whole sequences)'}: ` +
+            `${plural(event.steps, 'step')}, ${place(event)}`,
+        )
+        if (event.filteredRows > 0) progress.note(`left out by --where: ${plural(event.filteredRows, 'row')}`)
+        if (event.invalidRows > 0)
+          progress.note(`left out because a value is not finite: ${plural(event.invalidRows, 'row')}`)
+        break
+      case 'resume':
+        progress.note(`going on after step ${count(event.step)} from ${event.path}`)
+        break
+      case 'warning':
+        progress.note(`warning, after step ${count(event.step)}: ${event.message}`)
+        break
+      case 'reading':
+        progress.update(
+          event.rows,
+          event.total,
+          `reading: ${count(event.rows)} of ${count(event.total)} rows`,
         )
         break
       case 'validation':
@@ -185,12 +250,15 @@ async function follow(
         break
       case 'step': {
         const epoch = `epoch ${event.epoch} of ${event.epochs}`
-        progress.update(event.step, event.steps, measured ? `${epoch}, ${measured}` : epoch)
+        const each = begun ? (begun.trainRows * event.epochs) / event.steps : 0
+        progress.update(event.step, event.steps, measured ? `${epoch}, ${measured}` : epoch, {
+          each,
+          unit: 'rows',
+        })
         break
       }
       case 'cancelled':
-        if (signal.reason instanceof Interruption)
-          tellInterruption(signal.reason, event.steps, event.model, begun)
+        if (signal.reason instanceof Interruption) tellInterruption(signal.reason, event, begun)
     }
   }
   const { model, result: document, history } = await start(data, { ...settings, signal, onEvent })
@@ -201,13 +269,13 @@ async function follow(
 
 function tellInterruption(
   interruption: Interruption,
-  steps: number,
-  model: string | null,
+  { steps, model, checkpoint }: CancelledEvent,
   begun: StartEvent | undefined,
 ): void {
-  interruption.details = { steps, model }
+  interruption.details = { steps, model, checkpoint }
   const after = `interrupted after ${count(steps)}${begun ? ` of ${count(begun.steps)}` : ''} steps`
-  interruption.message = `${after}; ${model === null ? 'nothing was saved' : `the best model so far is in ${model}`}`
+  const kept = model === null ? 'nothing was saved' : `the best model so far is in ${model}`
+  interruption.message = `${after}; ${kept}${checkpoint === null ? '' : ', and --resume goes on'}`
 }
 
 function summary(result: TrainResult, data: string[], features: number, heldOut = 0): string[] {
@@ -216,6 +284,8 @@ function summary(result: TrainResult, data: string[], features: number, heldOut 
     `Trained for ${plural(result.steps, 'step')} (${plural(result.epochs, 'epoch')}) in ${figure(result.seconds)} s ` +
       `on ${place({ ...result, reason: null })}.`,
   ]
+  if (result.endedEarly)
+    lines.push(`Ended early: nothing had got better since step ${count(result.bestStep)}.`)
   if (validation) {
     const against = (then: string | undefined) => (then === undefined ? '' : `; before training: ${then}`)
     lines.push(
