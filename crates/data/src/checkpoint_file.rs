@@ -10,8 +10,8 @@ use crate::error::DataError;
 use crate::folder::{cannot_write, write_folder};
 use crate::input_file::InputFile;
 use crate::model_file::{load_model, write_model};
+use crate::numbers::{Element, read_values};
 use crate::safetensors_file::{Header, header_bytes};
-use crate::tensor_file::{Element, read_values};
 use bae_model::Parameters;
 
 /// Tensors of the state of a training.

@@ -106,8 +106,9 @@ impl Dataset {
         Ok(Self { sources, starts, rows, d_in })
     }
 
-    /// Opens files, folders (their .safetensors and .npy files by name) and glob patterns, each with an optional
-    /// `#tensor`, and stacks them: in the order given, sorted within a folder or pattern.
+    /// Opens files, folders (their files of [`EXTENSIONS`](crate::EXTENSIONS)) and glob patterns, each with an optional
+    /// `#tensor`, `#tensor:layer=INDEX` or `#:layer=INDEX`, and stacks them: in the order given, sorted by name within a
+    /// folder or pattern.
     ///
     /// Only headers are read; values are read, and checked, when they are asked for.
     ///
@@ -115,8 +116,7 @@ impl Dataset {
     /// As [`Dataset::new`]; `INVALID_ARGUMENT` for a pattern or folder without data, `IO` for a path that cannot be
     /// read, `UNSUPPORTED_FORMAT`, `SHAPE_MISMATCH` or `CORRUPT_FILE` for what is in it.
     pub fn open(specs: &[String]) -> Result<Self, DataError> {
-        let files = open::files(specs)?;
-        Self::new(files.into_iter().map(|file| Box::new(file) as Box<dyn Source>).collect())
+        Self::new(open::open_sources(specs)?)
     }
 
     /// Number of hidden states.

@@ -11,37 +11,38 @@ use crate::error::DataError;
 pub(crate) struct InputFile {
     path: PathBuf,
     size: u64,
-    file: File,
+    /// Absent where there are too many files to hold all open: such a file is opened for each read.
+    file: Option<File>,
     #[cfg(not(any(unix, windows)))]
     position: std::sync::Mutex<()>,
 }
 
 impl InputFile {
+    /// Opens a file and holds it open.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
-        let cannot = |error| DataError::io("read", path, error, "check the path and its permissions");
-        // asked before opening: opening a pipe would wait for a writer
-        let metadata = fs::metadata(path).map_err(cannot)?;
-        if !metadata.is_file() {
-            return Err(DataError::format(format!(
-                "{} is not a regular file; save its contents to one",
-                path.display()
-            )));
-        }
-        let file = File::open(path).map_err(cannot)?;
-        let size = file.metadata().map_err(cannot)?.len();
-        Ok(Self {
-            path: path.to_owned(),
-            size,
-            file,
-            #[cfg(not(any(unix, windows)))]
-            position: std::sync::Mutex::new(()),
-        })
+        let (file, size) = open_regular(path)?;
+        Ok(Self::new(path, size, Some(file)))
     }
 
-    /// An open file of `size` bytes that has no name; messages call it by its folder.
-    pub(crate) fn unnamed(file: File, folder: &Path, size: u64) -> Self {
+    /// A file that takes no place among the open files of the process.
+    pub(crate) fn open_for_each_read(path: &Path) -> Result<Self, DataError> {
+        let (_, size) = open_regular(path)?;
+        Ok(Self::new(path, size, None))
+    }
+
+    /// Another file, held open or not as this one is.
+    pub(crate) fn beside(&self, path: &Path) -> Result<Self, DataError> {
+        if self.file.is_some() { Self::open(path) } else { Self::open_for_each_read(path) }
+    }
+
+    /// An open file that has no name: messages call it `name`. A file that still grows has size 0.
+    pub(crate) fn unnamed(file: File, name: &Path, size: u64) -> Self {
+        Self::new(name, size, Some(file))
+    }
+
+    fn new(path: &Path, size: u64, file: Option<File>) -> Self {
         Self {
-            path: folder.to_owned(),
+            path: path.to_owned(),
             size,
             file,
             #[cfg(not(any(unix, windows)))]
@@ -60,7 +61,15 @@ impl InputFile {
 
     /// Fills `buffer` from `offset` on.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), DataError> {
-        self.fill(buffer, offset).map_err(|error| match error.kind() {
+        let reopened;
+        let file = match &self.file {
+            Some(file) => file,
+            None => {
+                reopened = self.reopened()?;
+                &reopened
+            }
+        };
+        self.fill(file, buffer, offset).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => DataError::corrupt(format!(
                 "{} ends before byte {}; it is truncated: make or copy it again",
                 self.path.display(),
@@ -86,15 +95,27 @@ impl InputFile {
         Ok(bytes)
     }
 
+    fn reopened(&self) -> Result<File, DataError> {
+        let (file, size) = open_regular(&self.path)?;
+        if size != self.size {
+            return Err(DataError::corrupt(format!(
+                "{} changed from {} to {size} bytes while it was in use; start again with files that stay as they are",
+                self.path.display(),
+                self.size,
+            )));
+        }
+        Ok(file)
+    }
+
     #[cfg(unix)]
-    fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, offset)
+    fn fill(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
     }
 
     #[cfg(windows)]
-    fn fill(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+    fn fill(&self, file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buffer.is_empty() {
-            match std::os::windows::fs::FileExt::seek_read(&self.file, buffer, offset) {
+            match std::os::windows::fs::FileExt::seek_read(file, buffer, offset) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(read) => {
                     buffer = &mut buffer[read..];
@@ -108,11 +129,26 @@ impl InputFile {
     }
 
     #[cfg(not(any(unix, windows)))]
-    fn fill(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    fn fill(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         use std::io::{Read, Seek, SeekFrom};
         let _guard = self.position.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut file = &self.file;
+        let mut file = file;
         file.seek(SeekFrom::Start(offset))?;
         file.read_exact(buffer)
     }
+}
+
+fn open_regular(path: &Path) -> Result<(File, u64), DataError> {
+    let cannot = |error| DataError::io("read", path, error, "check the path and its permissions");
+    // asked before opening: opening a pipe would wait for a writer
+    let metadata = fs::metadata(path).map_err(cannot)?;
+    if !metadata.is_file() {
+        return Err(DataError::format(format!(
+            "{} is not a regular file; save its contents to one",
+            path.display()
+        )));
+    }
+    let file = File::open(path).map_err(cannot)?;
+    let size = file.metadata().map_err(cannot)?.len();
+    Ok((file, size))
 }

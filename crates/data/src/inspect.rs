@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::codes_file::StoredCodes;
-use crate::dataset::{Dataset, Source};
+use crate::dataset::Dataset;
 use crate::error::DataError;
 use crate::input_file::InputFile;
 use crate::model_file::{CONFIG, StoredModel, WEIGHTS};
@@ -55,25 +55,23 @@ fn is_codes(path: &Path) -> bool {
 
 fn hidden_states(spec: &str) -> Result<Value, DataError> {
     let sources = open::files(&[spec.to_owned()])?;
-    let dtypes: BTreeSet<&str> = sources.iter().map(|source| source.layout().element.name()).collect();
+    let dtypes: BTreeSet<&str> = sources.iter().map(|source| source.dtype()).collect();
     let dtype = if dtypes.len() == 1 { dtypes.first().copied() } else { Some("mixed") };
-    let tensors: BTreeSet<&String> =
-        sources.iter().filter_map(|source| source.layout().tensor.as_ref()).collect();
+    let tensors: BTreeSet<&str> = sources.iter().filter_map(|source| source.tensor()).collect();
     let files: Vec<Value> = sources
         .iter()
         .map(|source| {
-            let layout = source.layout();
             json!({
                 "path": source.path().to_string_lossy(),
-                "tensor": layout.tensor,
-                "rows": layout.rows,
-                "dtype": layout.element.name(),
+                "tensor": source.tensor(),
+                "rows": source.rows(),
+                "dtype": source.dtype(),
             })
         })
         .collect();
     let mut described =
         json!({ "kind": "hidden_states", "dtype": dtype, "tensors": tensors, "files": files });
-    let data = Dataset::new(sources.into_iter().map(|source| Box::new(source) as Box<dyn Source>).collect())?;
+    let data = Dataset::new(sources.into_iter().map(|source| source as _).collect())?;
     described["rows"] = json!(data.rows());
     described["dIn"] = json!(data.d_in());
     Ok(described)

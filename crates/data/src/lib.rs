@@ -3,6 +3,8 @@
 //! Every reader bounds what it allocates by what the file really holds and checks every value it hands out; every
 //! writer writes beside its target, syncs and renames, so that nobody ever sees half a file.
 
+mod archive;
+mod arrow_file;
 mod checkpoint_file;
 mod codes_file;
 mod column;
@@ -16,15 +18,25 @@ mod lock;
 mod model_file;
 mod moments;
 mod npy;
+mod npz;
+mod numbers;
 mod open;
+mod parquet_file;
+mod parquet_pages;
+mod pickle;
 mod random;
 mod row_set;
 mod safetensors_file;
+mod scratch;
 mod selection;
 mod split;
 mod spool;
+mod table;
 mod tensor_file;
 mod tensors_out;
+mod thrift;
+mod torch_file;
+mod unpack;
 
 pub use checkpoint_file::{
     StoredCheckpoint, Values, read_checkpoint, read_summed_model, write_checkpoint, write_summed_model,
@@ -39,6 +51,7 @@ pub use inspect::inspect;
 pub use lock::FolderLock;
 pub use model_file::{LAYER_NORM, load_model, model_config, save_model, write_model};
 pub use moments::RowMoments;
+pub use open::{EXTENSIONS, open_sources};
 pub use random::{Purpose, generator};
 pub use row_set::RowSet;
 pub use selection::{Condition, Selection};

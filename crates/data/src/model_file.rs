@@ -11,8 +11,8 @@ use crate::dataset::check_finite;
 use crate::error::DataError;
 use crate::folder::{cannot_write, write_folder};
 use crate::input_file::InputFile;
+use crate::numbers::{Element, read_values};
 use crate::safetensors_file::{Header, header_bytes};
-use crate::tensor_file::{Element, read_values};
 
 pub(crate) const WEIGHTS: &str = "sae_weights.safetensors";
 pub(crate) const CONFIG: &str = "cfg.json";

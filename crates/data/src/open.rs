@@ -1,43 +1,134 @@
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::dataset::Source;
 use crate::error::DataError;
-use crate::tensor_file::FileSource;
+use crate::input_file::InputFile;
+use crate::scratch::Scratch;
+use crate::{arrow_file, npy, npz, parquet_file, safetensors_file, torch_file};
+
+/// Extensions of the files of hidden states that folders and patterns take.
+pub const EXTENSIONS: [&str; 10] =
+    ["safetensors", "npy", "npz", "pt", "pth", "parquet", "arrow", "arrows", "feather", "ipc"];
+
+/// The same, for messages.
+const FORMATS: &str = ".safetensors, .npy, .npz, .pt, .pth, .parquet, .arrow, .arrows, .feather or .ipc";
+
+/// What a spec picks in its files.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    /// The tensor or column, by name.
+    pub(crate) tensor: Option<String>,
+    /// Index along axis 1 of a tensor `[tokens, layers, d_in]`.
+    pub(crate) layer: Option<usize>,
+}
+
+impl Wanted {
+    /// Takes what stands behind `#`: `NAME`, `NAME:layer=INDEX` or `:layer=INDEX`.
+    fn parse(text: &str) -> Result<Self, DataError> {
+        let (name, layer) = match text.rsplit_once(":layer=") {
+            Some((name, layer)) => (name, Some(layer)),
+            None => (text, None),
+        };
+        let layer = layer.map(|layer| {
+            layer.parse().map_err(|_| {
+                DataError::argument(format!(
+                    "'#{text}' picks layer '{layer}'; layers are numbered 0, 1, 2, … along the tensor's second axis"
+                ))
+            })
+        });
+        let tensor = (layer.is_none() || !name.is_empty()).then(|| name.to_owned());
+        Ok(Self { tensor, layer: layer.transpose()? })
+    }
+}
+
+/// The hidden states of one file.
+pub(crate) trait FileSource: Source {
+    fn path(&self) -> &Path;
+
+    /// Name of the tensor or column, in formats that name them.
+    fn tensor(&self) -> Option<&str>;
+
+    /// How its numbers are stored.
+    fn dtype(&self) -> &'static str;
+}
+
+/// Opens the files that [`Dataset::open`](crate::Dataset::open) stacks, each a source of its own.
+///
+/// # Errors
+/// As [`Dataset::open`](crate::Dataset::open), but for what only a stack can lack.
+pub fn open_sources(specs: &[String]) -> Result<Vec<Box<dyn Source>>, DataError> {
+    Ok(files(specs)?.into_iter().map(|file| file as _).collect())
+}
 
 /// More files than this are opened for each read: systems allow a process a few hundred open files.
 const MAX_HELD_OPEN: usize = 100;
 
 /// Opens all files that `specs` name, in a fixed order.
-pub(crate) fn files(specs: &[String]) -> Result<Vec<FileSource>, DataError> {
+pub(crate) fn files(specs: &[String]) -> Result<Vec<Box<dyn FileSource>>, DataError> {
     let mut found = Vec::new();
     for spec in specs {
         found.append(&mut find(spec)?);
     }
     let hold_open = found.len() <= MAX_HELD_OPEN;
-    found.iter().map(|(path, tensor)| FileSource::open(path, tensor.as_deref(), hold_open)).collect()
+    let mut scratch = Scratch::default();
+    found.iter().map(|(path, wanted)| open(path, wanted, hold_open, &mut scratch)).collect()
 }
 
-type Found = Vec<(PathBuf, Option<String>)>;
+/// Reads the header of a file and finds what is wanted in it.
+fn open(
+    path: &Path,
+    wanted: &Wanted,
+    hold_open: bool,
+    scratch: &mut Scratch,
+) -> Result<Box<dyn FileSource>, DataError> {
+    let open = || -> Result<Arc<InputFile>, DataError> {
+        let file = if hold_open { InputFile::open(path) } else { InputFile::open_for_each_read(path) };
+        Ok(Arc::new(file?))
+    };
+    Ok(match extension(path).as_deref() {
+        Some("safetensors") => Box::new(safetensors_file::open(open()?, wanted)?),
+        Some("npy") => Box::new(npy::open(open()?, wanted)?),
+        Some("npz") => Box::new(npz::open(open()?, wanted, scratch)?),
+        // .bin is what many programs call theirs: it is taken where it is named, and never looked for
+        Some("pt" | "pth" | "bin") => Box::new(torch_file::open(open()?, wanted, scratch)?),
+        Some("arrow" | "arrows" | "feather" | "ipc") => Box::new(arrow_file::open(open()?, wanted)?),
+        Some("parquet") => Box::new(parquet_file::open(open()?, wanted)?),
+        _ => {
+            return Err(DataError::format(format!(
+                "{} is none of {FORMATS}; convert it to one of them, [rows, d_in]",
+                path.display()
+            )));
+        }
+    })
+}
+
+fn extension(path: &Path) -> Option<String> {
+    Some(path.extension()?.to_str()?.to_ascii_lowercase())
+}
+
+/// A file and what is wanted in it.
+type Found = Vec<(PathBuf, Wanted)>;
 
 /// Reads `spec` as it stands before it splits a `#tensor` off, and as a path before it reads it as a pattern.
 fn find(spec: &str) -> Result<Found, DataError> {
-    let readings =
-        [Some((spec, None)), spec.rsplit_once('#').map(|(path, tensor)| (path, Some(tensor.to_owned())))];
+    let readings = [Some((spec, None)), spec.rsplit_once('#').map(|(path, wanted)| (path, Some(wanted)))];
     let readings = readings.into_iter().flatten();
-    for (path, tensor) in readings.clone() {
+    for (path, wanted) in readings.clone() {
         if Path::new(path).exists() {
-            return Ok(with_tensor(files_at(Path::new(path))?, tensor));
+            return picked(files_at(Path::new(path))?, wanted);
         }
     }
-    for (pattern, tensor) in readings.clone() {
+    for (pattern, wanted) in readings.clone() {
         let paths = matching(pattern)?;
         if !paths.is_empty() {
-            return Ok(with_tensor(paths, tensor));
+            return picked(paths, wanted);
         }
     }
     if is_pattern(spec) || spec.is_empty() {
         return Err(DataError::argument(format!(
-            "no .safetensors or .npy file matches '{spec}'; check the pattern"
+            "no file of hidden states ({FORMATS}) matches '{spec}'; check the pattern"
         )));
     }
     let (path, _) = readings.last().expect("the first reading");
@@ -45,8 +136,9 @@ fn find(spec: &str) -> Result<Found, DataError> {
     Err(DataError::io("read", Path::new(path), error, "name a file, a folder or a quoted pattern"))
 }
 
-fn with_tensor(paths: Vec<PathBuf>, tensor: Option<String>) -> Found {
-    paths.into_iter().map(|path| (path, tensor.clone())).collect()
+fn picked(paths: Vec<PathBuf>, wanted: Option<&str>) -> Result<Found, DataError> {
+    let wanted = wanted.map(Wanted::parse).transpose()?.unwrap_or_default();
+    Ok(paths.into_iter().map(|path| (path, wanted.clone())).collect())
 }
 
 fn files_at(path: &Path) -> Result<Vec<PathBuf>, DataError> {
@@ -63,7 +155,7 @@ fn files_at(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     }
     if paths.is_empty() {
         return Err(DataError::argument(format!(
-            "{} holds no .safetensors or .npy file; name the folder that does",
+            "{} holds no file of hidden states ({FORMATS}); name the folder that does",
             path.display()
         )));
     }
@@ -99,7 +191,10 @@ fn is_pattern(spec: &str) -> bool {
 /// Hidden files are left out: they are somebody's temporary or resource files.
 fn is_data(path: &Path) -> bool {
     let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-    let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
-    let is_known = extension.is_some_and(|extension| extension == "safetensors" || extension == "npy");
+    let is_known = match extension(path).as_deref() {
+        Some("npy") => !npy::is_column(path),
+        Some(extension) => EXTENSIONS.contains(&extension),
+        None => false,
+    };
     is_known && !is_hidden && path.is_file()
 }

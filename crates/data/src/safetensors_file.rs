@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -6,13 +7,12 @@ use serde_json::{Map, Value};
 
 use crate::error::DataError;
 use crate::input_file::InputFile;
-use crate::tensor_file::{Element, Layout};
+use crate::numbers::Number;
+use crate::open::Wanted;
+use crate::tensor_file::{self, Place, TensorSource};
 
 /// Limit of the format's own implementation; real headers are a few hundred bytes.
 const MAX_HEADER: u64 = 100_000_000;
-
-/// The tensor taken where several would do.
-const PREFERRED: &str = "hidden_states";
 
 /// A header whose tensors all lie within the file, none over another.
 pub(crate) struct Header {
@@ -68,64 +68,27 @@ impl Header {
 
     /// Names, dtypes and shapes, for messages.
     pub(crate) fn listing(&self) -> String {
-        const SHOWN: usize = 8;
-        if self.tensors.is_empty() {
-            return "nothing".to_owned();
-        }
-        let mut parts: Vec<String> = self
-            .tensors
-            .iter()
-            .take(SHOWN)
-            .map(|t| format!("{} {} {:?}", t.name, t.dtype, t.shape))
-            .collect();
-        if self.tensors.len() > SHOWN {
-            parts.push(format!("{} more", self.tensors.len() - SHOWN));
-        }
-        parts.join(", ")
+        tensor_file::listing(&self.described())
+    }
+
+    fn described(&self) -> Vec<tensor_file::Tensor> {
+        let described = |tensor: &Tensor| tensor_file::Tensor {
+            name: tensor.name.clone(),
+            dtype: tensor.dtype.to_string(),
+            number: Number::of_safetensors(tensor.dtype),
+            shape: tensor.shape.clone(),
+        };
+        self.tensors.iter().map(described).collect()
     }
 }
 
-/// Finds the hidden states: `tensor` if named, else the tensor called hidden_states, else the only rank-2 float tensor.
-pub(crate) fn hidden_states(file: &InputFile, tensor: Option<&str>) -> Result<Layout, DataError> {
-    let path = file.path().display();
-    let header = Header::read(file)?;
-    let is_candidate =
-        |tensor: &&Tensor| tensor.shape.len() == 2 && Element::of_safetensors(tensor.dtype).is_some();
-    let chosen = match tensor {
-        Some(name) => header.tensor(name).ok_or_else(|| {
-            DataError::argument(format!("{path} has no tensor {name}; it holds {}", header.listing()))
-        })?,
-        None => {
-            let mut candidates = header.tensors.iter().filter(is_candidate);
-            match (header.tensor(PREFERRED), candidates.next(), candidates.next()) {
-                (Some(preferred), _, _) => preferred,
-                (None, Some(only), None) => only,
-                // the only tensor there is: what is wrong with it is said below
-                (None, None, _) if header.tensors.len() == 1 => &header.tensors[0],
-                (None, None, _) => {
-                    return Err(DataError::format(format!(
-                        "{path} holds no float tensor [rows, d_in], only {}; save the hidden states as one",
-                        header.listing()
-                    )));
-                }
-                (None, Some(first), Some(_)) => {
-                    return Err(DataError::format(format!(
-                        "{path} holds several tensors that could be hidden states: {}; pick one, as {path}#{}",
-                        header.listing(),
-                        first.name
-                    )));
-                }
-            }
-        }
-    };
-    let name = format!("{path}#{}", chosen.name);
-    let Some(element) = Element::of_safetensors(chosen.dtype) else {
-        return Err(DataError::format(format!(
-            "{name} is of type {}; hidden states are F16, BF16, F32 or F64: convert it or pick another tensor",
-            chosen.dtype
-        )));
-    };
-    Layout::new(&name, Some(chosen.name.clone()), element, &chosen.shape, chosen.offset)
+/// Finds the hidden states and columns in a safetensors file.
+pub(crate) fn open(file: Arc<InputFile>, wanted: &Wanted) -> Result<TensorSource, DataError> {
+    let header = Header::read(&file)?;
+    let tensors = header.described();
+    TensorSource::find(&file, &tensors, wanted, |index| {
+        Ok(Place { file: file.clone(), offset: header.tensors[index].offset })
+    })
 }
 
 /// The bytes before the values of a file with these tensors, in that order; the same bytes every time.

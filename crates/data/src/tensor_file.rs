@@ -1,245 +1,390 @@
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use half::f16;
-use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
-use ndarray::{Array2, ArrayViewMut2};
-use safetensors::Dtype;
+use ndarray::{ArrayViewMut2, Axis};
 
+use crate::column::Column;
 use crate::dataset::Source;
 use crate::error::DataError;
 use crate::input_file::InputFile;
-use crate::{npy, safetensors_file};
+use crate::numbers::{Element, Integer, Number, read_integers, read_values};
+use crate::open::{FileSource, Wanted};
 
-/// How a number is stored; always little-endian.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Element {
-    F16,
-    BF16,
-    F32,
-    F64,
+/// The tensor taken where several would do.
+pub(crate) const PREFERRED: &str = "hidden_states";
+
+/// A tensor as the header of its file describes it.
+#[derive(Clone, Debug)]
+pub(crate) struct Tensor {
+    /// Empty in a format that has no names.
+    pub(crate) name: String,
+    /// What the format calls its type.
+    pub(crate) dtype: String,
+    /// Absent for types that are not read.
+    pub(crate) number: Option<Number>,
+    pub(crate) shape: Vec<usize>,
 }
 
-impl Element {
-    pub(crate) fn of_safetensors(dtype: Dtype) -> Option<Self> {
-        match dtype {
-            Dtype::F16 => Some(Self::F16),
-            Dtype::BF16 => Some(Self::BF16),
-            Dtype::F32 => Some(Self::F32),
-            Dtype::F64 => Some(Self::F64),
+impl Tensor {
+    fn float(&self) -> Option<Element> {
+        match self.number {
+            Some(Number::Float(element)) => Some(element),
             _ => None,
         }
     }
-
-    pub(crate) fn bytes(self) -> usize {
-        match self {
-            Self::F16 | Self::BF16 => 2,
-            Self::F32 => 4,
-            Self::F64 => 8,
-        }
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::F16 => "float16",
-            Self::BF16 => "bfloat16",
-            Self::F32 => "float32",
-            Self::F64 => "float64",
-        }
-    }
-
-    /// Numbers of little-endian bytes.
-    pub(crate) fn decode(self, bytes: &[u8], out: &mut [f32]) {
-        match self {
-            Self::F16 => {
-                let bits: Vec<u16> = words(bytes).map(u16::from_le_bytes).collect();
-                bits.reinterpret_cast::<f16>().convert_to_f32_slice(out);
-            }
-            Self::BF16 => {
-                fill(out, words(bytes).map(|word| f32::from_bits(u32::from(u16::from_le_bytes(word)) << 16)))
-            }
-            Self::F32 => fill(out, words(bytes).map(f32::from_le_bytes)),
-            Self::F64 => fill(out, words(bytes).map(|word| f64::from_le_bytes(word) as f32)),
-        }
-    }
 }
 
-fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
-    bytes.chunks_exact(N).map(|word| word.try_into().expect("chunks of N bytes"))
-}
-
-fn fill(out: &mut [f32], values: impl Iterator<Item = f32>) {
-    for (target, value) in out.iter_mut().zip(values) {
-        *target = value;
-    }
-}
-
-/// Reads `out.len()` numbers from byte `offset` on.
-pub(crate) fn read_values(
-    file: &InputFile,
-    element: Element,
-    offset: u64,
-    out: &mut [f32],
-) -> Result<(), DataError> {
-    // small enough to stay in the cache between reading and decoding
-    const CHUNK: usize = 64 * 1024;
-    let mut bytes = vec![0; out.len().min(CHUNK) * element.bytes()];
-    let mut at = offset;
-    for part in out.chunks_mut(CHUNK) {
-        let bytes = &mut bytes[..part.len() * element.bytes()];
-        file.read_at(bytes, at)?;
-        element.decode(bytes, part);
-        at += bytes.len() as u64;
-    }
-    Ok(())
-}
-
-/// Where the hidden states lie in a file.
+/// Where the numbers of a tensor start.
 #[derive(Clone, Debug)]
-pub(crate) struct Layout {
-    /// Name of the tensor, in formats that name them.
-    pub(crate) tensor: Option<String>,
-    pub(crate) element: Element,
-    pub(crate) rows: usize,
-    pub(crate) d_in: usize,
-    /// Byte of the first number.
+pub(crate) struct Place {
+    pub(crate) file: Arc<InputFile>,
     pub(crate) offset: u64,
 }
 
-impl Layout {
-    /// Takes a tensor of shape `[rows, d_in]`; `name` is what messages call it.
-    pub(crate) fn new(
-        name: &str,
-        tensor: Option<String>,
-        element: Element,
-        shape: &[usize],
-        offset: u64,
-    ) -> Result<Self, DataError> {
-        let &[rows, d_in] = shape else {
-            return Err(DataError::shape(format!(
-                "{name} has shape {shape:?}; hidden states are [rows, d_in]: save one layer as a tensor of rank 2"
-            )));
-        };
-        if d_in == 0 {
-            return Err(DataError::shape(format!(
-                "{name} has shape {shape:?}; hidden states need a width of at least 1"
-            )));
-        }
-        Ok(Self { tensor, element, rows, d_in, offset })
-    }
-}
-
-/// The hidden states in one file.
+/// Hidden states that lie row by row in a file, as do their columns.
 #[derive(Debug)]
-pub(crate) struct FileSource {
+pub(crate) struct TensorSource {
     path: PathBuf,
-    layout: Layout,
     size: u64,
-    /// Absent where there are too many files to hold all open: such a file is opened for each read.
-    file: Option<InputFile>,
+    tensor: Option<String>,
+    layer: Option<usize>,
+    element: Element,
+    rows: usize,
+    d_in: usize,
+    place: Place,
+    /// Bytes from one row to the next.
+    stride: usize,
+    columns: Vec<(Column, Numbers)>,
 }
 
-impl FileSource {
-    /// Reads the header of a .safetensors or .npy file and finds `tensor` in it.
-    pub(crate) fn open(path: &Path, tensor: Option<&str>, hold_open: bool) -> Result<Self, DataError> {
-        let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
-        let read_layout = match extension.as_ref().and_then(|extension| extension.to_str()) {
-            Some("safetensors") => safetensors_file::hidden_states,
-            Some("npy") => npy::hidden_states,
-            _ => {
-                return Err(DataError::format(format!(
-                    "{} is neither .safetensors nor .npy; convert it to one of them, [rows, d_in]",
-                    path.display()
-                )));
-            }
+/// A column's numbers.
+#[derive(Debug)]
+enum Numbers {
+    Stored(Integer, Place),
+    Same(i64),
+    RowIndex,
+}
+
+impl TensorSource {
+    /// Finds the hidden states among the tensors of a file: the one asked for, else the one called hidden_states, else
+    /// the only float tensor of rank 2 (of rank 3 where a layer is asked for); and its columns.
+    ///
+    /// `place` says where the numbers of `tensors[index]`, which its header describes truly, start.
+    pub(crate) fn find(
+        file: &InputFile,
+        tensors: &[Tensor],
+        wanted: &Wanted,
+        mut place: impl FnMut(usize) -> Result<Place, DataError>,
+    ) -> Result<Self, DataError> {
+        let path = file.path();
+        let index = choose(path, tensors, wanted)?;
+        let chosen = &tensors[index];
+        let name = full_name(path, &chosen.name);
+        let Some(element) = chosen.float() else {
+            return Err(DataError::format(format!(
+                "{name} is of type {}; hidden states are float16, bfloat16, float32 or float64: convert it or pick \
+                 another tensor",
+                chosen.dtype
+            )));
         };
-        let file = InputFile::open(path)?;
-        let layout = read_layout(&file, tensor)?;
-        Ok(Self { path: path.to_owned(), layout, size: file.size(), file: hold_open.then_some(file) })
+        let (rows, layers, d_in) = sizes(path, chosen, wanted)?;
+        let width = d_in.checked_mul(element.bytes());
+        let Some((width, stride)) = width.and_then(|width| Some((width, width.checked_mul(layers)?))) else {
+            return Err(DataError::shape(format!(
+                "{name} has shape {:?}; its rows are larger than memory: save it anew",
+                chosen.shape
+            )));
+        };
+        let mut columns = Vec::new();
+        for (column, index) in stored_columns(path, tensors, rows, &chosen.shape)? {
+            let Some(Number::Integer(integer)) = tensors[index].number else { continue };
+            columns.push((column, Numbers::Stored(integer, place(index)?)));
+        }
+        if let Some(layer) = wanted.layer {
+            // such a file is the dump of one request
+            let own = [
+                (Column::Position, Numbers::RowIndex),
+                (Column::Sequence, Numbers::Same(name_hash(path))),
+                (Column::Layer, Numbers::Same(layer as i64)),
+            ];
+            for (column, numbers) in own {
+                if columns.iter().all(|&(known, _)| known != column) {
+                    columns.push((column, numbers));
+                }
+            }
+        }
+        let mut place = place(index)?;
+        place.offset += (wanted.layer.unwrap_or(0) * width) as u64;
+        Ok(Self {
+            path: path.to_owned(),
+            size: file.size(),
+            tensor: (!chosen.name.is_empty()).then(|| chosen.name.clone()),
+            layer: wanted.layer,
+            element,
+            rows,
+            d_in,
+            place,
+            stride,
+            columns,
+        })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Reads rows that lie apart, several of them at once.
+    fn read_strided(&self, start: usize, mut out: ArrayViewMut2<f32>) -> Result<(), DataError> {
+        const SPAN: usize = 1 << 20;
+        /// Reading over a gap of this many bytes is as fast as asking the system for the next row.
+        const GAP: usize = 64 * 1024;
+        let width = self.d_in * self.element.bytes();
+        let at_once = if self.stride - width > GAP { 1 } else { (SPAN / self.stride).max(1) };
+        let mut bytes = Vec::new();
+        let mut row = vec![0.0; self.d_in];
+        let mut first = start;
+        for mut part in out.axis_chunks_iter_mut(Axis(0), at_once) {
+            let rows = part.nrows();
+            bytes.resize((rows - 1) * self.stride + width, 0);
+            self.place.file.read_at(&mut bytes, self.offset(first))?;
+            for (row_bytes, mut out) in bytes.chunks(self.stride).zip(part.rows_mut()) {
+                match out.as_slice_mut() {
+                    Some(out) => self.element.decode(&row_bytes[..width], out),
+                    None => {
+                        self.element.decode(&row_bytes[..width], &mut row);
+                        out.assign(&ndarray::aview1(&row));
+                    }
+                }
+            }
+            first += rows;
+        }
+        Ok(())
+    }
+
+    fn offset(&self, row: usize) -> u64 {
+        self.place.offset + (row * self.stride) as u64
+    }
+}
+
+impl FileSource for TensorSource {
+    fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(crate) fn layout(&self) -> &Layout {
-        &self.layout
+    fn tensor(&self) -> Option<&str> {
+        self.tensor.as_deref()
     }
 
-    fn reopened(&self) -> Result<InputFile, DataError> {
-        let file = InputFile::open(&self.path)?;
-        if file.size() != self.size {
-            return Err(DataError::corrupt(format!(
-                "{} changed from {} to {} bytes while it was in use; start again with files that stay as they are",
-                self.path.display(),
-                self.size,
-                file.size()
-            )));
-        }
-        Ok(file)
+    fn dtype(&self) -> &'static str {
+        self.element.name()
     }
 }
 
-impl Source for FileSource {
+impl Source for TensorSource {
     fn name(&self) -> String {
-        match &self.layout.tensor {
-            Some(tensor) => format!("{}#{tensor}", self.path.display()),
-            None => self.path.display().to_string(),
+        let layer = self.layer.map(|layer| format!(":layer={layer}"));
+        match (&self.tensor, layer) {
+            (None, None) => self.path.display().to_string(),
+            (tensor, layer) => format!(
+                "{}#{}{}",
+                self.path.display(),
+                tensor.as_deref().unwrap_or_default(),
+                layer.unwrap_or_default()
+            ),
         }
     }
 
     fn rows(&self) -> usize {
-        self.layout.rows
+        self.rows
     }
 
     fn d_in(&self) -> usize {
-        self.layout.d_in
+        self.d_in
     }
 
     fn read(&self, start: usize, mut out: ArrayViewMut2<f32>) -> Result<(), DataError> {
-        let Layout { element, rows, d_in, offset, .. } = self.layout;
-        assert!(out.ncols() == d_in && start + out.nrows() <= rows, "rows {start}.. of {rows}");
-        let reopened;
-        let file = match &self.file {
-            Some(file) => file,
-            None => {
-                reopened = self.reopened()?;
-                &reopened
+        assert!(
+            out.ncols() == self.d_in && start + out.nrows() <= self.rows,
+            "rows {start}.. of {}",
+            self.rows
+        );
+        match out.as_slice_mut() {
+            Some(values) if self.stride == self.d_in * self.element.bytes() => {
+                read_values(&self.place.file, self.element, self.offset(start), values)
             }
-        };
-        let offset = offset + (start * d_in * element.bytes()) as u64;
-        if let Some(values) = out.as_slice_mut() {
-            return read_values(file, element, offset, values);
+            _ => self.read_strided(start, out),
         }
-        let mut values = Array2::zeros(out.raw_dim());
-        read_values(file, element, offset, values.as_slice_mut().expect("new arrays are contiguous"))?;
-        out.assign(&values);
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        self.columns.iter().map(|&(column, _)| column).collect()
+    }
+
+    fn read_column(&self, column: Column, start: usize, out: &mut [i64]) -> Result<(), DataError> {
+        assert!(start + out.len() <= self.rows, "rows {start}.. of {}", self.rows);
+        let numbers = self.columns.iter().find(|&&(known, _)| known == column);
+        let (_, numbers) = numbers.unwrap_or_else(|| panic!("{} has no column {column}", self.name()));
+        match numbers {
+            Numbers::Stored(integer, Place { file, offset }) => {
+                read_integers(file, *integer, offset + (start * integer.bytes()) as u64, out)?;
+                integer.check(out, &format!("{}, column {column}", file.path().display()), start)?;
+            }
+            Numbers::Same(value) => out.fill(*value),
+            Numbers::RowIndex => {
+                for (row, value) in (start..).zip(out) {
+                    *value = row as i64;
+                }
+            }
+        }
         Ok(())
+    }
+
+    fn size(&self) -> u64 {
+        self.size
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_16_bit_pattern_decodes_as_half_does() {
-        let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
-        let mut out = vec![0.0; 1 << 16];
-        Element::F16.decode(&bytes, &mut out);
-        for (bits, value) in (0..=u16::MAX).zip(&out) {
-            let expected = half::f16::from_bits(bits).to_f32();
-            assert!(
-                value.to_bits() == expected.to_bits() || value.is_nan() && expected.is_nan(),
-                "f16 {bits:#x}"
-            );
-        }
-        Element::BF16.decode(&bytes, &mut out);
-        for (bits, value) in (0..=u16::MAX).zip(&out) {
-            let expected = half::bf16::from_bits(bits).to_f32();
-            assert!(
-                value.to_bits() == expected.to_bits() || value.is_nan() && expected.is_nan(),
-                "bf16 {bits:#x}"
-            );
-        }
+/// Names, types and shapes, for messages.
+pub(crate) fn listing(tensors: &[Tensor]) -> String {
+    const SHOWN: usize = 8;
+    if tensors.is_empty() {
+        return "nothing".to_owned();
     }
+    let mut parts: Vec<String> = tensors
+        .iter()
+        .take(SHOWN)
+        .map(|tensor| format!("{} {} {:?}", tensor.name, tensor.dtype, tensor.shape))
+        .collect();
+    if tensors.len() > SHOWN {
+        parts.push(format!("{} more", tensors.len() - SHOWN));
+    }
+    parts.join(", ")
+}
+
+fn full_name(path: &Path, tensor: &str) -> String {
+    if tensor.is_empty() { path.display().to_string() } else { format!("{}#{tensor}", path.display()) }
+}
+
+fn choose(path: &Path, tensors: &[Tensor], wanted: &Wanted) -> Result<usize, DataError> {
+    let named = |name: &str| tensors.iter().position(|tensor| tensor.name == name);
+    let path = path.display();
+    if let Some(name) = &wanted.tensor {
+        return named(name).ok_or_else(|| {
+            DataError::argument(format!("{path} has no tensor {name}; it holds {}", listing(tensors)))
+        });
+    }
+    let floats = |ranks: &[usize]| -> Vec<usize> {
+        let is_candidate = |tensor: &Tensor| tensor.float().is_some() && ranks.contains(&tensor.shape.len());
+        (0..tensors.len()).filter(|&at| is_candidate(&tensors[at])).collect()
+    };
+    let candidates = floats(&[if wanted.layer.is_some() { 3 } else { 2 }]);
+    match (named(PREFERRED), &candidates[..]) {
+        (Some(preferred), _) => Ok(preferred),
+        (None, &[only]) => Ok(only),
+        (None, []) => match (&floats(&[2, 3])[..], tensors.len()) {
+            // what is wrong with it is said where its shape is taken apart
+            (&[only], _) => Ok(only),
+            (_, 1) => Ok(0),
+            _ => Err(DataError::format(format!(
+                "{path} holds no float tensor [rows, d_in], only {}; save the hidden states as one",
+                listing(tensors)
+            ))),
+        },
+        (None, &[first, ..]) => Err(DataError::format(format!(
+            "{path} holds several tensors that could be hidden states: {}; pick one, as {path}#{}",
+            listing(tensors),
+            tensors[first].name
+        ))),
+    }
+}
+
+/// Rows, layers and width of hidden states.
+fn sizes(path: &Path, chosen: &Tensor, wanted: &Wanted) -> Result<(usize, usize, usize), DataError> {
+    let name = full_name(path, &chosen.name);
+    let shape = &chosen.shape;
+    let (rows, layers, d_in) = match (shape[..].first_chunk(), &shape[..], wanted.layer) {
+        (_, &[rows, d_in], None) => (rows, 1, d_in),
+        (Some(&[rows, layers, d_in]), [_, _, _], Some(layer)) if layer < layers => (rows, layers, d_in),
+        (_, &[_, layers, _], _) => {
+            let form = format!("{}#{}:layer=", path.display(), chosen.name);
+            return Err(match (wanted.layer, layers) {
+                (_, 0) => DataError::shape(format!("{name} has shape {shape:?}; it holds no layer")),
+                (Some(layer), _) => DataError::argument(format!(
+                    "{name} has shape {shape:?}, so no layer {layer}; pick one, as {form}0 to layer={}",
+                    layers - 1
+                )),
+                (None, _) => DataError::shape(format!(
+                    "{name} has shape {shape:?}, which is [tokens, layers, d_in]; pick a layer, as {form}0 to layer={}",
+                    layers - 1
+                )),
+            });
+        }
+        (_, &[_, _], Some(layer)) => {
+            return Err(DataError::argument(format!(
+                "{name} has shape {shape:?}, [rows, d_in] without layers; leave :layer={layer} away"
+            )));
+        }
+        _ => {
+            return Err(DataError::shape(format!(
+                "{name} has shape {shape:?}; hidden states are [rows, d_in]: save one layer as a tensor of rank 2"
+            )));
+        }
+    };
+    if d_in == 0 {
+        return Err(DataError::shape(format!(
+            "{name} has shape {shape:?}; hidden states need a width of at least 1"
+        )));
+    }
+    Ok((rows, layers, d_in))
+}
+
+/// The whole numbers under a column's name.
+fn stored_columns(
+    path: &Path,
+    tensors: &[Tensor],
+    rows: usize,
+    states: &[usize],
+) -> Result<Vec<(Column, usize)>, DataError> {
+    let mut columns: Vec<(Column, usize)> = Vec::new();
+    for (index, tensor) in tensors.iter().enumerate() {
+        let (Some(column), Some(Number::Integer(_))) = (Column::named(&tensor.name), tensor.number) else {
+            continue;
+        };
+        if tensor.shape != [rows] {
+            return Err(DataError::shape(format!(
+                "{} has shape {:?}, the hidden states have {states:?}; it needs one number a row: [{rows}]",
+                full_name(path, &tensor.name),
+                tensor.shape
+            )));
+        }
+        check_new_column(
+            path,
+            columns.iter().map(|&(known, at)| (known, &tensors[at].name[..])),
+            column,
+            &tensor.name,
+        )?;
+        columns.push((column, index));
+    }
+    Ok(columns)
+}
+
+/// Checks that a file does not bring a column twice.
+pub(crate) fn check_new_column<'a>(
+    path: &Path,
+    mut columns: impl Iterator<Item = (Column, &'a str)>,
+    column: Column,
+    name: &str,
+) -> Result<(), DataError> {
+    match columns.find(|&(known, _)| known == column) {
+        Some((_, other)) => Err(DataError::format(format!(
+            "{} has both {other} and {name}, which mean the same column, {column}; rename one",
+            path.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A number for a file that is one sequence: FNV-1a of its name, the same on every machine, without the sign.
+fn name_hash(path: &Path) -> i64 {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let hash = name.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    (hash >> 1) as i64
 }

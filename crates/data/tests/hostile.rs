@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use bae_codes::BitMatrix;
-use bae_data::{CodesWriter, DataError, Dataset, inspect, load_model, read_codes, save_model};
+use bae_data::{
+    CodesWriter, DataError, Dataset, Source, inspect, load_model, open_sources, read_codes, save_model,
+};
 use bae_model::Parameters;
 use cap::Cap;
 use ndarray::Array2;
@@ -180,4 +182,210 @@ proptest! {
         inspect(path.to_str().unwrap()).map(drop).unwrap_or_else(check);
         inspect(dir.path().to_str().unwrap()).map(drop).unwrap_or_else(check);
     }
+}
+
+/// The files of other programs in `tests/fixtures`, by name.
+static FIXTURES: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension != "py"))
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap()))
+        .collect();
+    files.sort();
+    files
+});
+
+/// Reads a bit of the start, of the middle and of the end, as any source may claim any number of rows.
+fn read_some(source: &dyn Source) -> Result<(), DataError> {
+    let rows = (1 << 20) / source.d_in();
+    assert!(rows > 0, "{} of width {}", source.name(), source.d_in());
+    for start in [0, source.rows() / 2, source.rows().saturating_sub(3), 0] {
+        let count = rows.min(40).min(source.rows() - start);
+        source.read(start, Array2::zeros((count, source.d_in())).view_mut())?;
+        for column in source.columns() {
+            source.read_column(column, start, &mut vec![0; count])?;
+        }
+    }
+    Ok(())
+}
+
+#[derive(Clone, Debug)]
+enum Damage {
+    Flip(prop::sample::Index, u8),
+    Cut(prop::sample::Index),
+    /// Bytes from one place over those at another.
+    Splice(prop::sample::Index, prop::sample::Index, usize),
+    /// A number of 1, 2, 4 or 8 bytes.
+    Number(prop::sample::Index, u64, usize),
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let at = any::<prop::sample::Index>;
+    let extreme = prop_oneof![
+        Just(0),
+        Just(u64::MAX),
+        Just(i64::MAX as u64),
+        Just(1 << 63),
+        Just(i32::MAX as u64),
+        Just(1 << 31),
+        Just(0x7fff_ffff_7fff_ffff),
+        (0u32..64).prop_map(|bit| 1 << bit),
+        any::<u64>(),
+    ];
+    prop_oneof![
+        4 => (at(), 1u8..).prop_map(|(at, bits)| Damage::Flip(at, bits)),
+        1 => at().prop_map(Damage::Cut),
+        2 => (at(), at(), 1usize..200).prop_map(|(from, to, length)| Damage::Splice(from, to, length)),
+        4 => (at(), extreme, 0u32..4).prop_map(|(at, value, size)| Damage::Number(at, value, 1 << size)),
+    ]
+}
+
+fn apply(damage: &Damage, bytes: &mut Vec<u8>) {
+    if bytes.is_empty() {
+        return;
+    }
+    match damage {
+        Damage::Flip(at, bits) => {
+            let at = at.index(bytes.len());
+            bytes[at] ^= bits;
+        }
+        Damage::Cut(at) => bytes.truncate(at.index(bytes.len())),
+        Damage::Splice(from, to, length) => {
+            let (from, to) = (from.index(bytes.len()), to.index(bytes.len()));
+            let part = bytes[from..(from + length).min(bytes.len())].to_vec();
+            let length = part.len().min(bytes.len() - to);
+            bytes[to..to + length].copy_from_slice(&part[..length]);
+        }
+        Damage::Number(at, value, size) => {
+            let at = at.index(bytes.len());
+            let length = (*size).min(bytes.len() - at);
+            bytes[at..at + length].copy_from_slice(&value.to_le_bytes()[..length]);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6000))]
+    #[test]
+    fn damaged_files_of_other_programs(
+        which in any::<prop::sample::Index>(),
+        damages in prop::collection::vec(damage(), 1..4),
+    ) {
+        let (name, bytes) = &FIXTURES[which.index(FIXTURES.len())];
+        let mut bytes = bytes.clone();
+        for damage in &damages {
+            apply(damage, &mut bytes);
+        }
+        let dir = tempdir().unwrap();
+        let path = dir.path().join(name);
+        fs::write(&path, &bytes).unwrap();
+        let layer = if name.starts_with("layers") { "#:layer=1" } else { "" };
+        let spec = format!("{}{layer}", path.to_str().unwrap());
+        let result = open_sources(std::slice::from_ref(&spec)).and_then(|sources| read_some(&*sources[0]));
+        let described = inspect(&spec).map(drop);
+        for error in [result, described].into_iter().filter_map(Result::err) {
+            let known = ["INVALID_ARGUMENT", "SHAPE_MISMATCH", "UNSUPPORTED_FORMAT", "CORRUPT_FILE"];
+            prop_assert!(known.contains(&error.code()), "{}: {error}", error.code());
+            let message = error.to_string();
+            prop_assert!(!message.contains('\n') && message.len() < 10_000, "{message}");
+        }
+    }
+}
+
+/// Writes a file and says what is wrong with it.
+fn error_of(name: &str, bytes: &[u8]) -> DataError {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    let result =
+        open_sources(&[path.to_str().unwrap().to_owned()]).and_then(|sources| read_some(&*sources[0]));
+    result.expect_err(name)
+}
+
+/// The metadata of a Parquet file: a number of rows, then a schema, and nothing else.
+fn parquet(schema: &[u8]) -> Vec<u8> {
+    let metadata = [&[0x15, 0x02][..], schema, &[0x16, 0x00, 0x19, 0x0c, 0x00]].concat();
+    let length = (metadata.len() as u32).to_le_bytes();
+    [b"PAR1", &metadata[..], &length, b"PAR1"].concat()
+}
+
+/// A schema of nodes with so many children and such names.
+fn nodes(nodes: &[(u64, &[u8])]) -> Vec<u8> {
+    let varint = |mut value: u64| {
+        let mut bytes = vec![];
+        while value > 127 {
+            bytes.push(value as u8 | 128);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+        bytes
+    };
+    let mut list = [&[0x19, 0xfc][..], &varint(nodes.len() as u64)].concat();
+    for &(children, name) in nodes {
+        // required; an int32, where it is a leaf
+        list.extend(if children == 0 { &[0x15, 0x02, 0x25, 0x00][..] } else { &[0x35, 0x00] });
+        list.push(0x18);
+        list.extend(varint(name.len() as u64));
+        list.extend(name);
+        if children > 0 {
+            list.push(0x15);
+            list.extend(varint(children << 1));
+        }
+        list.push(0);
+    }
+    list
+}
+
+#[test]
+fn schemas_that_grow() {
+    let sound = error_of("x.parquet", &parquet(&nodes(&[(1, b"root"), (0, b"a")])));
+    assert!(sound.code() == "UNSUPPORTED_FORMAT" && sound.to_string().contains("only a (int32)"), "{sound}");
+    let deep = [vec![(1, &b"a"[..]); 50_000], vec![(0, b"a")]].concat();
+    let long = vec![b'a'; 100_000];
+    let names = [vec![(1, &b"root"[..]), (10_000, &long)], vec![(0, b"a"); 10_000]].concat();
+    let lies = [
+        ("depth", nodes(&deep)),
+        ("a name for each of ten thousand leaves", nodes(&names)),
+        ("children", nodes(&[(i32::MAX as u64, b"root"), (0, b"a")])),
+        ("a child that is missing", nodes(&[(2, b"root"), (0, b"a")])),
+        ("a node too many", nodes(&[(1, b"root"), (0, b"a"), (0, b"b")])),
+        ("no end", vec![0x19, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07]),
+    ];
+    for (what, schema) in lies {
+        let error = error_of("x.parquet", &parquet(&schema));
+        assert_eq!(error.code(), "CORRUPT_FILE", "{what}: {error}");
+    }
+}
+
+/// A zip archive may hold a thousand times its size; what an array does not take is not unpacked.
+#[test]
+fn archives_that_hold_more_than_they_say() {
+    let header = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", 24);
+    let zip = |content: &[u8]| {
+        let mut writer = zip::ZipWriter::new(std::io::Cursor::new(vec![]));
+        let options =
+            zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
+        writer.start_file("x.npy", options).unwrap();
+        std::io::Write::write_all(&mut writer, content).unwrap();
+        writer.finish().unwrap().into_inner()
+    };
+    let sound = zip(&header);
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("x.npz"), &sound).unwrap();
+    assert!(read_all(&dir.path().join("x.npz")).is_ok());
+    let bomb = zip(&[&header[..], &vec![0; 8 << 20]].concat());
+    assert!(bomb.len() < 20_000);
+    assert_eq!(error_of("x.npz", &bomb).code(), "CORRUPT_FILE");
+    // the same, where the directory says that it is as small as the array
+    let (size, lie) = ((header.len() + (8 << 20)) as u32, header.len() as u32);
+    let mut bomb = bomb;
+    for at in 0..bomb.len() - 4 {
+        if bomb[at..at + 4] == size.to_le_bytes() {
+            bomb[at..at + 4].copy_from_slice(&lie.to_le_bytes());
+        }
+    }
+    let error = error_of("x.npz", &bomb);
+    assert!(error.code() == "CORRUPT_FILE" && error.to_string().contains("unpacked"), "{error}");
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use bae_data::{DataError, Dataset};
+use bae_data::{Column, DataError, Dataset, Source, open_sources};
 use ndarray::Array2;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -59,6 +59,19 @@ pub fn open(specs: &[&str]) -> Result<Dataset, DataError> {
 
 pub fn open_path(path: &Path) -> Result<Dataset, DataError> {
     open(&[path.to_str().unwrap()])
+}
+
+/// The one source that a spec names.
+pub fn open_source(spec: &str) -> Result<Box<dyn Source>, DataError> {
+    let mut sources = open_sources(&[spec.to_owned()])?;
+    assert_eq!(sources.len(), 1, "{spec}");
+    Ok(sources.remove(0))
+}
+
+pub fn column(source: &dyn Source, column: Column) -> Vec<i64> {
+    let mut out = vec![0; source.rows()];
+    source.read_column(column, 0, &mut out).unwrap();
+    out
 }
 
 pub fn read_all(data: &Dataset) -> Result<Array2<f32>, DataError> {

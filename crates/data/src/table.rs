@@ -1,0 +1,109 @@
+//! What Parquet and Arrow files share: hidden states are a column of lists, beside columns of whole numbers.
+
+use std::path::Path;
+
+use crate::column::Column;
+use crate::error::DataError;
+use crate::numbers::Number;
+use crate::open::Wanted;
+use crate::tensor_file::{PREFERRED, check_new_column};
+
+/// A column of a table that is read here: numbers, or lists of numbers.
+pub(crate) struct Field {
+    pub(crate) name: String,
+    /// Absent for types that are not read.
+    pub(crate) number: Option<Number>,
+    pub(crate) is_vector: bool,
+    /// Where the file's own schema has it.
+    pub(crate) leaf: usize,
+}
+
+impl Field {
+    fn is_states(&self) -> bool {
+        self.is_vector && matches!(self.number, Some(Number::Float(_)))
+    }
+
+    fn described(&self) -> String {
+        let number = self.number.map_or("something else", Number::name);
+        if self.is_vector {
+            format!("{} (lists of {number})", self.name)
+        } else {
+            format!("{} ({number})", self.name)
+        }
+    }
+}
+
+/// The hidden states and the columns among `fields`.
+pub(crate) fn find(
+    path: &Path,
+    fields: &[Field],
+    wanted: &Wanted,
+) -> Result<(usize, Vec<(Column, usize)>), DataError> {
+    let shown = path.display();
+    if let Some(layer) = wanted.layer {
+        return Err(DataError::argument(format!(
+            "{shown} is a table, whose columns are [rows, d_in] without layers; leave :layer={layer} away"
+        )));
+    }
+    let listing = || {
+        const SHOWN: usize = 8;
+        let mut parts: Vec<String> = fields.iter().take(SHOWN).map(Field::described).collect();
+        if fields.len() > SHOWN {
+            parts.push(format!("{} more", fields.len() - SHOWN));
+        }
+        if parts.is_empty() { "nothing that is read here".to_owned() } else { parts.join(", ") }
+    };
+    let named = |name: &str| fields.iter().position(|field| field.name == name);
+    let candidates: Vec<usize> = (0..fields.len()).filter(|&at| fields[at].is_states()).collect();
+    let states = match (&wanted.tensor, named(PREFERRED), &candidates[..]) {
+        (Some(name), ..) => named(name).ok_or_else(|| {
+            DataError::argument(format!("{shown} has no column {name}; it holds {}", listing()))
+        })?,
+        (None, Some(preferred), _) => preferred,
+        (None, None, &[only]) => only,
+        (None, None, []) => {
+            return Err(DataError::format(format!(
+                "{shown} holds no column of lists of floats, only {}; save the hidden states as one",
+                listing()
+            )));
+        }
+        (None, None, &[first, ..]) => {
+            return Err(DataError::format(format!(
+                "{shown} holds several columns that could be hidden states: {}; pick one, as {shown}#{}",
+                listing(),
+                fields[first].name
+            )));
+        }
+    };
+    if !fields[states].is_states() {
+        return Err(DataError::format(format!(
+            "{shown}#{} is no column of lists of float16, float32 or float64; convert it or pick another one of {}",
+            fields[states].name,
+            listing()
+        )));
+    }
+    let mut columns: Vec<(Column, usize)> = Vec::new();
+    for (at, field) in fields.iter().enumerate() {
+        let (Some(column), Some(Number::Integer(_)), false) =
+            (Column::named(&field.name), field.number, field.is_vector)
+        else {
+            continue;
+        };
+        let known = columns.iter().map(|&(known, at)| (known, &fields[at].name[..]));
+        check_new_column(path, known, column, &field.name)?;
+        columns.push((column, at));
+    }
+    Ok((states, columns))
+}
+
+/// A width that packed values make up may cost memory for each row that they do not have.
+pub(crate) fn check_width(name: &str, d_in: usize) -> Result<(), DataError> {
+    // no model comes near it
+    const MAX_WIDTH: usize = 1 << 20;
+    if (1..=MAX_WIDTH).contains(&d_in) {
+        return Ok(());
+    }
+    Err(DataError::shape(format!(
+        "{name} has hidden states of width {d_in}; they need one from 1 to {MAX_WIDTH}: save them anew"
+    )))
+}
