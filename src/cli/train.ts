@@ -263,7 +263,7 @@ async function follow(
   }
   const { model, result: document, history } = await start(data, { ...settings, signal, onEvent })
   progress.stop()
-  result({ ...document, history }, summary(document, data, model.dSae, begun?.validationRows))
+  result({ ...document, history }, summary(document, data, settings, model.dSae, begun?.validationRows))
   model.dispose()
 }
 
@@ -278,7 +278,13 @@ function tellInterruption(
   interruption.message = `${after}; ${kept}${checkpoint === null ? '' : ', and --resume goes on'}`
 }
 
-function summary(result: TrainResult, data: string[], features: number, heldOut = 0): string[] {
+function summary(
+  result: TrainResult,
+  data: string[],
+  { where = [], skipInvalid }: Settings,
+  features: number,
+  heldOut = 0,
+): string[] {
   const { validation, before, model } = result
   const lines = [
     `Trained for ${plural(result.steps, 'step')} (${plural(result.epochs, 'epoch')}) in ${figure(result.seconds)} s ` +
@@ -318,7 +324,11 @@ function summary(result: TrainResult, data: string[], features: number, heldOut 
     )
   }
   if (model !== null) {
-    const [dir, files] = [quoted(model), data.map(quoted).join(' ')]
+    const rows = [
+      ...[where].flat().map(each => `--where ${quoted(each)}`),
+      ...(skipInvalid ? ['--skip-invalid'] : []),
+    ]
+    const [dir, files] = [quoted(model), [...data.map(quoted), ...rows].join(' ')]
     lines.push(
       `The model is in ${model} (sae_weights.safetensors, cfg.json).`,
       'Next:',

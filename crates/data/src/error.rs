@@ -34,6 +34,9 @@ pub enum DataError {
     /// No memory is left for what was to be kept there.
     #[error("{0}")]
     OutOfMemory(String),
+    /// The caller asked to stop.
+    #[error("cancelled")]
+    Cancelled,
     /// The operating system said no, or writing would overwrite something.
     #[error("{message}")]
     Io {
@@ -54,6 +57,7 @@ impl DataError {
             Self::UnsupportedFormat(_) => "UNSUPPORTED_FORMAT",
             Self::CorruptFile(_) => "CORRUPT_FILE",
             Self::OutOfMemory(_) => "OUT_OF_MEMORY",
+            Self::Cancelled => "CANCELLED",
             Self::Io { .. } => "IO",
         }
     }

@@ -42,6 +42,8 @@ pub struct Feed<'a> {
     window: usize,
     /// All rows, where they fit.
     kept: OnceLock<Array2<f32>>,
+    /// Raised by whoever wants no more rows.
+    cancel: Option<&'a AtomicBool>,
 }
 
 /// Blocks in a full window, at least, unless the data is made of larger pieces (row groups of Parquet).
@@ -64,7 +66,12 @@ impl<'a> Feed<'a> {
         let block = (BLOCK_BYTES / row).min((window as f64 / density.max(1e-9)) as usize / BLOCKS).max(1);
         // what is decoded from its start on is cut more coarsely, but still into several blocks a window
         let blocks = data.blocks(block, window.div_ceil(FEWEST_BLOCKS));
-        Self { data, rows, order, blocks, window, kept: OnceLock::new() }
+        Self { data, rows, order, blocks, window, kept: OnceLock::new(), cancel: None }
+    }
+
+    /// Ends with [`DataError::Cancelled`] soon after `cancel` is raised, in the middle of a window too.
+    pub fn until(self, cancel: &'a AtomicBool) -> Self {
+        Self { cancel: Some(cancel), ..self }
     }
 
     /// Width of a hidden state.
@@ -112,7 +119,7 @@ impl<'a> Feed<'a> {
             for window in windows.into_iter().skip(first) {
                 let filled = self.fill(&window, &stopped);
                 let failed = filled.is_err();
-                if stopped.load(Ordering::Relaxed) || send.send(filled).is_err() || failed {
+                if send.send(filled).is_err() || failed {
                     break;
                 }
             }
@@ -198,8 +205,10 @@ impl<'a> Feed<'a> {
         let mut rows = Array2::zeros((window.rows, self.data.d_in()));
         let (mut at, mut scratch) = (0, vec![]);
         for &block in &window.blocks {
-            if stop.load(Ordering::Relaxed) {
-                break;
+            if stop.load(Ordering::Relaxed)
+                || self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed))
+            {
+                return Err(DataError::Cancelled);
             }
             let range = self.block(block);
             let count = self.rows.count_in(range.clone());

@@ -247,6 +247,35 @@ fn dropping_a_pass_ends_its_thread() {
     });
 }
 
+#[test]
+fn a_raised_flag_ends_a_pass_in_the_middle_of_a_window() {
+    let cancel = std::sync::atomic::AtomicBool::new(false);
+    let data = stacked(&[100_000], 8);
+    let set = RowSet::all(100_000);
+    // in windows, and with all rows kept
+    for memory in [400_000, 1 << 30] {
+        cancel.store(false, Ordering::Relaxed);
+        let feed = Feed::new(&data, &set, Order::Shuffled { seed: 2 }, memory).until(&cancel);
+        if memory == 1 << 30 {
+            cancel.store(true, Ordering::Relaxed);
+        }
+        std::thread::scope(|scope| {
+            let mut batches = feed.batches(scope, 1, 1000, 0);
+            let mut given = 0;
+            let error = loop {
+                match batches.next().expect("the flag is raised before the end") {
+                    Ok(x) => given += x.nrows(),
+                    Err(error) => break error,
+                }
+                cancel.store(true, Ordering::Relaxed);
+            };
+            assert_eq!(error.code(), "CANCELLED");
+            // no more than what had been read by then
+            assert!(given < 30_000, "{given}");
+        });
+    }
+}
+
 fn with_sequences(rows: usize, sequence: usize) -> Dataset {
     let mut source = Numbered::new(0, rows, 3);
     source.sequence = sequence;

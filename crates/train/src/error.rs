@@ -42,7 +42,12 @@ pub enum TrainError {
 impl TrainError {
     /// Whether the caller asked for it.
     pub(crate) fn is_cancel(&self) -> bool {
-        matches!(self, TrainError::Cancelled | TrainError::Model(ModelError::Cancelled))
+        matches!(
+            self,
+            TrainError::Cancelled
+                | TrainError::Model(ModelError::Cancelled)
+                | TrainError::Data(DataError::Cancelled)
+        )
     }
 
     /// The code of section 3 of the design.

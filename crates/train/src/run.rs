@@ -123,8 +123,8 @@ pub fn train(
     let plan = options.plan(data.d_in(), training.count())?;
     let shares = Shares::new(plan.memory, data.d_in());
     let order = if plan.shuffle { Order::Shuffled { seed: plan.seed } } else { Order::Stored };
-    let feed = Feed::new(data, &training, order, shares.training);
-    let measured = Feed::new(data, &held_out, Order::Stored, shares.measuring);
+    let feed = Feed::new(data, &training, order, shares.training).until(cancel);
+    let measured = Feed::new(data, &held_out, Order::Stored, shares.measuring).until(cancel);
     let waiting = feed.bytes() + measured.bytes();
     plan.check_memory(data.d_in(), training.count(), waiting)?;
     let engine = Engine::choose(&options.device, options.threads, plan.task(data.d_in(), training.count()))?;

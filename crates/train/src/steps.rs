@@ -517,10 +517,10 @@ impl<'a> Run<'a> {
     }
 
     fn train_figures(&mut self) -> Result<TrainFigures, TrainError> {
-        let Inputs { data, training, plan, .. } = self.inputs;
+        let Inputs { data, training, plan, cancel, .. } = self.inputs;
         let memory = crate::memory::Shares::new(plan.memory, data.d_in()).measuring;
-        let (measured, mse) =
-            self.measure(&self.best.clone(), &Feed::new(data, training, Order::Stored, memory))?;
+        let feed = Feed::new(data, training, Order::Stored, memory).until(cancel);
+        let (measured, mse) = self.measure(&self.best.clone(), &feed)?;
         Ok(TrainFigures {
             loss: self.objective_of(&measured, mse),
             mse: measured.mse,

@@ -63,6 +63,41 @@ fn no_step_is_missing_from_the_events_and_a_cancelled_run_keeps_its_model() {
 }
 
 #[test]
+fn a_run_that_is_interrupted_goes_on_to_the_same_bits() {
+    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if device::device().is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let data = states(300, 20);
+    for (at, more) in
+        ["", r#""clipNorm": 0.05, "resampleEvery": 4, "checkpointEvery": 7,"#].iter().enumerate()
+    {
+        let out = dir.path().join(at.to_string());
+        let options = |more: &str| -> TrainOptions {
+            serde_json::from_str(&format!(
+                r#"{{"device": "gpu", {more} "out": {:?}, {OPTIONS}}}"#,
+                out.display().to_string()
+            ))
+            .unwrap()
+        };
+        let plain = train(&data, &options(more), &AtomicBool::new(false), &mut |_| {}).unwrap();
+        let cancel = AtomicBool::new(false);
+        let stopped =
+            train(&data, &options(&format!(r#""overwrite": true, {more}"#)), &cancel, &mut |event| {
+                if matches!(event, Event::Step { step: 13, .. }) {
+                    cancel.store(true, Ordering::Relaxed);
+                }
+            });
+        assert!(stopped.unwrap().checkpoint.is_some());
+        let resume = options(&format!(r#""resume": true, {more}"#));
+        let resumed = train(&data, &resume, &AtomicBool::new(false), &mut |_| {}).unwrap();
+        assert_eq!(resumed.model, plain.model);
+        assert_eq!(format!("{:?}", resumed.history), format!("{:?}", plain.history));
+    }
+}
+
+#[test]
 fn a_device_lost_in_mid_run_keeps_the_best_model_and_the_next_run_opens_it_anew() {
     let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let Some(device) = device::device() else { return };
