@@ -8,7 +8,7 @@ use crate::column::Column;
 use crate::dataset::Source;
 use crate::error::DataError;
 use crate::input_file::InputFile;
-use crate::numbers::{Element, Integer, Number, read_chunks};
+use crate::numbers::{Element, Integer, Number, read_integers, read_values};
 use crate::open::{FileSource, Wanted};
 use crate::table::{self, Field};
 use crate::unpack::{Codec, unpack};
@@ -25,12 +25,21 @@ pub(crate) struct ArrowSource {
     batches: Vec<Batch>,
     rows: usize,
     columns: Vec<(Column, Integer)>,
-    /// The packed buffer that was unpacked last, of the hidden states and of each column.
-    unpacked: Vec<Mutex<Option<Unpacked>>>,
+    /// Of the hidden states and of each column.
+    unpacked: Vec<Mutex<Unpacked>>,
 }
 
+/// Where the values to read start.
+enum Part<'a> {
+    InFile(u64),
+    Unpacked(&'a [u8]),
+}
+
+/// Memory for the packed buffer that was unpacked last, used again for the next one: fresh memory costs more than unpacking.
+#[derive(Default)]
 struct Unpacked {
-    batch: usize,
+    batch: Option<usize>,
+    packed: Vec<u8>,
     bytes: Vec<u8>,
 }
 
@@ -137,7 +146,7 @@ pub(crate) fn open(file: Arc<InputFile>, wanted: &Wanted) -> Result<ArrowSource,
         return Err(DataError::shape(format!("{name} has no rows, so no width; leave the file out")));
     };
     table::check_width(&name, d_in)?;
-    let unpacked = (0..=columns.len()).map(|_| Mutex::new(None)).collect();
+    let unpacked = (0..=columns.len()).map(|_| Mutex::default()).collect();
     let columns = columns.into_iter().map(|(column, integer, _)| (column, integer)).collect();
     Ok(ArrowSource { name, element, d_in, batches, rows, columns, unpacked, file })
 }
@@ -539,15 +548,11 @@ impl<'a> BatchReader<'a> {
     }
 
     fn unpack(&self, stored: &Stored) -> Result<Vec<u8>, DataError> {
-        unpack_stored(self.file, stored)
-    }
-}
-
-fn unpack_stored(file: &InputFile, stored: &Stored) -> Result<Vec<u8>, DataError> {
-    let bytes = file.bytes(stored.offset, stored.length)?;
-    match stored.packed {
-        Some((codec, size)) => unpack(codec, &bytes, size).map_err(|why| damaged(file.path(), &why)),
-        None => Ok(bytes),
+        let bytes = self.file.bytes(stored.offset, stored.length)?;
+        let Some((codec, size)) = stored.packed else { return Ok(bytes) };
+        let mut out = Vec::new();
+        unpack(codec, &bytes, size, &mut out).map_err(|why| damaged(self.file.path(), &why))?;
+        Ok(out)
     }
 }
 
@@ -567,30 +572,29 @@ impl Offsets {
 }
 
 impl ArrowSource {
-    /// Reads numbers of column `which` of a batch, each of so many bytes, from the one numbered `first` on.
-    fn read_part<T>(
+    /// Reads bytes `part` of the values of column `which` of a batch: where they lie in the file, or from the unpacked ones.
+    fn read_part(
         &self,
         which: usize,
         batch: usize,
-        first: usize,
-        number_bytes: usize,
-        out: &mut [T],
-        decode: impl Fn(&[u8], &mut [T]),
+        part: std::ops::Range<usize>,
+        read: impl FnOnce(Part) -> Result<(), DataError>,
     ) -> Result<(), DataError> {
         let Values { buffer, start } = self.batches[batch].values[which];
-        let at = start + first * number_bytes;
-        if buffer.packed.is_none() {
-            return read_chunks(&self.file, number_bytes, buffer.offset + at as u64, out, decode);
-        }
-        let mut unpacked = self.unpacked[which].lock().unwrap_or_else(PoisonError::into_inner);
-        let known = unpacked.take().filter(|unpacked| unpacked.batch == batch);
-        let known = match known {
-            Some(known) => known,
-            None => Unpacked { batch, bytes: unpack_stored(&self.file, &buffer)? },
+        let part = start + part.start..start + part.end;
+        let Some((codec, size)) = buffer.packed else {
+            return read(Part::InFile(buffer.offset + part.start as u64));
         };
-        decode(&known.bytes[at..at + out.len() * number_bytes], out);
-        *unpacked = Some(known);
-        Ok(())
+        let mut unpacked = self.unpacked[which].lock().unwrap_or_else(PoisonError::into_inner);
+        if unpacked.batch != Some(batch) {
+            let Unpacked { batch: known, packed, bytes } = &mut *unpacked;
+            *known = None;
+            packed.resize(buffer.length as usize, 0);
+            self.file.read_at(packed, buffer.offset)?;
+            unpack(codec, packed, size, bytes).map_err(|why| damaged(self.file.path(), &why))?;
+            *known = Some(batch);
+        }
+        read(Part::Unpacked(&unpacked.bytes[part]))
     }
 
     /// Batch, first row in it, and which of the rows asked for it has.
@@ -643,8 +647,14 @@ impl Source for ArrowSource {
         );
         let read = |batch: usize, row: usize, values: &mut [f32]| {
             let element = self.element;
-            self.read_part(0, batch, row * self.d_in, element.bytes(), values, |bytes, out| {
-                element.decode(bytes, out);
+            let start = row * self.d_in;
+            let part = start * element.bytes()..(start + values.len()) * element.bytes();
+            self.read_part(0, batch, part, |part| match part {
+                Part::InFile(offset) => read_values(&self.file, element, offset, values),
+                Part::Unpacked(bytes) => {
+                    element.decode(bytes, values);
+                    Ok(())
+                }
             })
         };
         let mut one = vec![0.0; self.d_in];
@@ -672,8 +682,14 @@ impl Source for ArrowSource {
         let which = which.unwrap_or_else(|| panic!("{} has no column {column}", self.name));
         let integer = self.columns[which].1;
         for (batch, row, part) in self.parts(start, out.len()) {
-            self.read_part(1 + which, batch, row, integer.bytes(), &mut out[part], |bytes, out| {
-                integer.decode(bytes, out);
+            let out = &mut out[part];
+            let part = row * integer.bytes()..(row + out.len()) * integer.bytes();
+            self.read_part(1 + which, batch, part, |part| match part {
+                Part::InFile(offset) => read_integers(&self.file, integer, offset, out),
+                Part::Unpacked(bytes) => {
+                    integer.decode(bytes, out);
+                    Ok(())
+                }
             })?;
         }
         integer.check(out, &format!("{}, column {column}", self.file.path().display()), start)

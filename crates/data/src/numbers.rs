@@ -177,6 +177,10 @@ pub(crate) fn read_values(
     offset: u64,
     out: &mut [f32],
 ) -> Result<(), DataError> {
+    if element == Element::F32 && cfg!(target_endian = "little") {
+        // as they are in memory: nothing to decode
+        return file.read_at(bytemuck::cast_slice_mut(out), offset);
+    }
     read_chunks(file, element.bytes(), offset, out, |bytes, part| element.decode(bytes, part))
 }
 
@@ -190,8 +194,7 @@ pub(crate) fn read_integers(
     read_chunks(file, integer.bytes(), offset, out, |bytes, part| integer.decode(bytes, part))
 }
 
-/// Reads `out.len()` numbers of so many bytes each from byte `offset` on, as `decode` has them.
-pub(crate) fn read_chunks<T>(
+fn read_chunks<T>(
     file: &InputFile,
     number_bytes: usize,
     offset: u64,

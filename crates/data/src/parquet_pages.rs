@@ -262,11 +262,10 @@ impl Pages {
         };
         let bytes = match self.chunk.codec {
             Some(codec) if is_packed => {
-                let values = if size == 0 {
-                    vec![]
-                } else {
-                    unpack(codec, &packed[plain..], size).map_err(Stop::Damaged)?
-                };
+                let mut values = Vec::new();
+                if size > 0 {
+                    unpack(codec, &packed[plain..], size, &mut values).map_err(Stop::Damaged)?;
+                }
                 if plain == 0 { values } else { [levels, &values].concat() }
             }
             _ => packed,
