@@ -1,5 +1,5 @@
 // How fast files of hidden states are read, beside numpy's memory maps and pyarrow, in one run and in turns:
-// `node bench/reading.mjs`, with a Python that has bench/requirements.txt and pyarrow (BAE_BENCH_PYTHON).
+// `npm run bench:reading`.
 import { execFile } from 'node:child_process'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

@@ -153,12 +153,13 @@ impl Pages {
             let (header, bytes) = self.next(file)?;
             let Some(data) = &header.data else { continue };
             let (levels, _) = self.split(&header, data, &bytes)?;
-            let mut length = 0;
+            // it ends where the second level 0 stands
+            let mut length = data.values;
             runs(levels.repetition, 1, data.values, |at, count, level| {
-                let is_next = level == 0 && (at > 0 || count > 1);
-                length = if level == 0 { at + 1 } else { at + count };
+                let next = if at == 0 { 1 } else { at };
+                let is_next = level == 0 && at + count > 1;
                 if is_next {
-                    length = if at == 0 { 1 } else { at };
+                    length = next;
                 }
                 !is_next
             });

@@ -233,7 +233,7 @@ proptest! {
     fn any_rows_of_any_layer(
         rows in 1usize..40,
         (layers, layer) in (1usize..6).prop_flat_map(|layers| (Just(layers), 0..layers)),
-        d_in in prop_oneof![1usize..9, Just(30_000)],
+        d_in in prop_oneof![1usize..9, Just(5_000), Just(30_000)],
         from in any::<prop::sample::Index>(),
         to in any::<prop::sample::Index>(),
     ) {
