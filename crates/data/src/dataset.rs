@@ -57,6 +57,9 @@ pub trait Source: Send + Sync {
     }
 }
 
+/// Values that are read before they are checked.
+const CHECKED_VALUES: usize = 1 << 16;
+
 /// One or more sources of equal width, stacked; every value that comes out is finite.
 pub struct Dataset {
     sources: Vec<Box<dyn Source>>,
@@ -166,11 +169,17 @@ impl Dataset {
         if range.end > self.rows {
             return Err(self.no_row(range.end - 1));
         }
-        self.read_raw(range.clone(), out.view_mut())?;
-        match first_non_finite(out.view()) {
-            Some((row, column, value)) => Err(self.not_finite(range.start + row, column, value)),
-            None => Ok(()),
+        // small enough to be checked while it is in the cache
+        let together = (CHECKED_VALUES / self.d_in).max(1);
+        for start in range.clone().step_by(together) {
+            let part = start..range.end.min(start + together);
+            let mut out = out.slice_mut(s![part.start - range.start..part.end - range.start, ..]);
+            self.read_raw(part, out.view_mut())?;
+            if let Some((row, column, value)) = first_non_finite(out.view()) {
+                return Err(self.not_finite(start + row, column, value));
+            }
         }
+        Ok(())
     }
 
     /// Reads those rows of `range` that are in `rows`, which are as many as `out [n, d_in]` has; the others may hold
