@@ -408,5 +408,16 @@ describe('a run that fails', () => {
 test('types', () => {
   expectTypeOf<Awaited<TrainRun>>().toEqualTypeOf<TrainOutcome>()
   expectTypeOf<TrainOutcome['history'][number]>().toEqualTypeOf<EpochEvent | ValidationEvent>()
-  expectTypeOf<TrainEvent['type']>().toEqualTypeOf<'start' | 'step' | 'epoch' | 'validation' | 'cancelled'>()
+  expectTypeOf<TrainEvent['type']>().toEqualTypeOf<
+    | 'start'
+    | 'reading'
+    | 'resume'
+    | 'step'
+    | 'epoch'
+    | 'validation'
+    | 'resample'
+    | 'checkpoint'
+    | 'warning'
+    | 'cancelled'
+  >()
 })

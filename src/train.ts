@@ -11,7 +11,7 @@ import {
 } from './events.js'
 import { type CallOptions, checked, onAbort, runJob, taken, tell } from './job.js'
 import { type BinaryAutoencoder, wrapModel } from './model.js'
-import native, { type States } from './native.js'
+import native from './native.js'
 import { type Kinds, settingsJson } from './settings.js'
 import { conditionsOf, type StatesInput, type StatesOptions, withStates } from './states.js'
 
@@ -257,8 +257,7 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
     const { job, json: done } = await withStates(
       data,
       { dIn, signal, memory: settings.memory, skipInvalid },
-      ({ files, parts, spool }) =>
-        runJob(on => native.startTrain({ files, parts, spool } as States, json, on), watch),
+      states => runJob(on => native.startTrain(states, json, on), watch),
     )
     const { history, ...result } = JSON.parse(done) as TrainResult & Pick<TrainOutcome, 'history'>
     for (const figures of [result.train, result.validation, result.before]) defined(figures)
