@@ -256,7 +256,7 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
     }
     const { job, json: done } = await withStates(
       data,
-      { dIn, signal, memory: settings.memory, skipInvalid },
+      { dIn, signal, memory: spooled(settings.memory), skipInvalid },
       states => runJob(on => native.startTrain(states, json, on), watch),
     )
     const { history, ...result } = JSON.parse(done) as TrainResult & Pick<TrainOutcome, 'history'>
@@ -265,6 +265,9 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
     return { model: wrapModel(taken(job.takeModel(), 'model')), history, result }
   }
 }
+
+/** What an iterable's rows may take of the memory: the quarter that windows leave. */
+const spooled = (memory = 2 ** 30) => Math.max(1, Math.floor(memory / 4))
 
 /** What each setting is; ranges and contradictions are the addon's to judge. */
 const SETTINGS: Kinds<TrainSettings & { where: string[]; skipInvalid: boolean | undefined }> = {
