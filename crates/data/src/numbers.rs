@@ -83,8 +83,14 @@ impl Element {
     pub(crate) fn decode(self, bytes: &[u8], out: &mut [f32]) {
         match self {
             Self::F16 => {
-                let bits: Vec<u16> = words(bytes).map(u16::from_le_bytes).collect();
-                bits.reinterpret_cast::<f16>().convert_to_f32_slice(out);
+                const TOGETHER: usize = 1024;
+                for (bytes, out) in bytes.chunks(2 * TOGETHER).zip(out.chunks_mut(TOGETHER)) {
+                    let mut bits = [0; TOGETHER];
+                    bits.iter_mut()
+                        .zip(words(bytes))
+                        .for_each(|(bits, word)| *bits = u16::from_le_bytes(word));
+                    bits[..out.len()].reinterpret_cast::<f16>().convert_to_f32_slice(out);
+                }
             }
             Self::BF16 => {
                 fill(out, words(bytes).map(|word| f32::from_bits(u32::from(u16::from_le_bytes(word)) << 16)))
@@ -201,11 +207,12 @@ fn read_chunks<T>(
     out: &mut [T],
     decode: impl Fn(&[u8], &mut [T]),
 ) -> Result<(), DataError> {
-    // small enough to stay in the cache between reading and decoding
-    const CHUNK: usize = 64 * 1024;
-    let mut bytes = vec![0; out.len().min(CHUNK) * number_bytes];
+    // small enough to stay in the cache between reading and decoding, and for the allocator to keep at hand
+    const CHUNK_BYTES: usize = 64 * 1024;
+    let chunk = CHUNK_BYTES / number_bytes;
+    let mut bytes = vec![0; out.len().min(chunk) * number_bytes];
     let mut at = offset;
-    for part in out.chunks_mut(CHUNK) {
+    for part in out.chunks_mut(chunk) {
         let bytes = &mut bytes[..part.len() * number_bytes];
         file.read_at(bytes, at)?;
         decode(bytes, part);
