@@ -28,6 +28,8 @@ const BEST: &str = "best-";
 pub(crate) struct RunFolder {
     dir: PathBuf,
     metrics: File,
+    /// Bytes of `metrics` that are whole lines.
+    told: u64,
     /// Whether what could not be written was told of.
     silent: bool,
     /// Made by this training, which has not taken a step yet: it goes away if that stays so.
@@ -63,9 +65,9 @@ impl RunFolder {
             }
         }
         let metrics = dir.join(METRICS);
-        let opened = open_lines(&metrics).map_err(|error| cannot_write(&metrics, error))?;
-        let dir = dir.to_owned();
-        Ok(Self { dir, metrics: opened, silent: false, fresh, keep: options.keep_checkpoints, _lock: lock })
+        let (opened, told) = open_lines(&metrics).map_err(|error| cannot_write(&metrics, error))?;
+        let (dir, keep) = (dir.to_owned(), options.keep_checkpoints);
+        Ok(Self { dir, metrics: opened, told, silent: false, fresh, keep, _lock: lock })
     }
 
     /// Says no to a folder that holds what these options do not ask for.
@@ -117,13 +119,17 @@ impl RunFolder {
         if let (Value::Object(line), Ok(Value::Object(event))) = (&mut line, serde_json::to_value(event)) {
             line.extend(event);
         }
-        match self.metrics.write_all(format!("{line}\n").as_bytes()) {
-            Err(error) if !self.silent => {
-                self.silent = true;
-                Err(cannot_write(&self.dir.join(METRICS), error))
-            }
-            _ => Ok(()),
+        let line = format!("{line}\n");
+        let Err(error) = self.metrics.write_all(line.as_bytes()) else {
+            self.told += line.len() as u64;
+            return Ok(());
+        };
+        // a line is there as a whole or not at all: others follow when there is space again
+        let _ = self.metrics.set_len(self.told);
+        if std::mem::replace(&mut self.silent, true) {
+            return Ok(());
         }
+        Err(cannot_write(&self.dir.join(METRICS), error))
     }
 
     /// The last checkpoint, found sound; `None` where there is none.
@@ -251,8 +257,8 @@ fn numbered(dir: &Path, prefix: &str) -> Vec<(usize, PathBuf)> {
     found
 }
 
-/// Opens a file of lines for appending; a last line that a crash cut short is ended.
-fn open_lines(path: &Path) -> io::Result<File> {
+/// Opens a file of lines for appending, and gives its bytes; a last line that a crash cut short is ended.
+fn open_lines(path: &Path) -> io::Result<(File, u64)> {
     let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
     if file.metadata()?.len() > 0 {
         let mut last = [0];
@@ -262,7 +268,8 @@ fn open_lines(path: &Path) -> io::Result<File> {
             file.write_all(b"\n")?;
         }
     }
-    Ok(file)
+    let bytes = file.metadata()?.len();
+    Ok((file, bytes))
 }
 
 fn cannot_write(path: &Path, error: io::Error) -> DataError {

@@ -434,9 +434,13 @@ impl<'a> Run<'a> {
 
     /// Writes a checkpoint if there is a folder for it. That it cannot be written ends nothing: the one before is still there.
     fn checkpoint(&mut self) -> Option<PathBuf> {
-        self.listeners.folder.as_ref()?;
+        let folder = self.listeners.folder.as_ref()?;
         self.due.last = Instant::now();
         let step = self.progress.step;
+        // the one that is there leads to the same bits, and whoever is killed while replacing it has none
+        if self.kept == Some(step) {
+            return Some(folder.checkpoint_of(step));
+        }
         match self.write_checkpoint() {
             Ok(path) => {
                 self.kept = Some(step);
