@@ -18,8 +18,17 @@ export interface Started {
 }
 
 /** Starts the command and leaves it running. */
-export function start(args: string[], cwd?: string, env?: NodeJS.ProcessEnv): Started {
-  const child = spawn(process.execPath, [MAIN, ...args], {
+export const start = (args: string[], cwd?: string, env?: NodeJS.ProcessEnv): Started =>
+  startProgram(process.execPath, [MAIN, ...args], cwd, env)
+
+/** Starts any program and leaves it running. */
+export function startProgram(
+  program: string,
+  args: string[],
+  cwd?: string,
+  env?: NodeJS.ProcessEnv,
+): Started {
+  const child = spawn(program, args, {
     cwd,
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

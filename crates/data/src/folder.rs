@@ -32,7 +32,7 @@ pub fn write_folder(
 ) -> Result<(), DataError> {
     let (parent, dir) = target(dir, overwrite)?;
     let new = temporary_folder(&parent, &dir)?;
-    write(new.path())?;
+    write(new.path()).map_err(|error| meant_for(&dir, new.path(), error))?;
     sync_all(new.path()).map_err(|error| cannot_write(&dir, error))?;
     // writing may have taken long: somebody else may have been here
     target(&dir, overwrite)?;
@@ -51,7 +51,7 @@ pub fn install_model(
     write: impl FnOnce(&Path) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
     let new = temporary_folder(dir, dir)?;
-    write(new.path())?;
+    write(new.path()).map_err(|error| meant_for(dir, new.path(), error))?;
     let install = || {
         sync_all(new.path())?;
         // whoever reads looks for the settings first: they go first and come last
@@ -136,6 +136,17 @@ pub(crate) fn cannot_write(path: &Path, error: io::Error) -> DataError {
         _ => "check its permissions or choose another --out",
     };
     DataError::io("write", path, error, advice)
+}
+
+/// An error of writing into `new` as one of writing into `dir`, which the caller knows.
+fn meant_for(dir: &Path, new: &Path, error: DataError) -> DataError {
+    match error {
+        DataError::Io { message, source } => {
+            let message = message.replace(&new.display().to_string(), &dir.display().to_string());
+            DataError::Io { message, source }
+        }
+        other => other,
+    }
 }
 
 /// Makes names in `folder` last through a power cut. Not every file system can, and files themselves are synced.
