@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { folder, rows, writeNpy } from '../data.js'
-import { type Came, D_IN, failure, ROWS, same, SETTINGS, Training } from './training.js'
+import { type Came, D_IN, failure, ROWS, SETTINGS, same, Training } from './training.js'
 
 let home: string
 let plain: Came
@@ -51,7 +51,10 @@ test('one flipped byte in any file of a checkpoint: refused, and the one before 
     const bytes = readFileSync(path)
     const at = Math.floor(bytes.length / 2)
     writeFileSync(path, bytes.with(at, bytes[at]! ^ 1))
-    const message = failure(await training.start('run', '--resume').ended, { status: 1, code: 'CORRUPT_FILE' })
+    const message = failure(await training.start('run', '--resume').ended, {
+      status: 1,
+      code: 'CORRUPT_FILE',
+    })
     expect(message.startsWith(`${last}`)).toBe(true)
     if (name !== 'SHA256SUMS') expect(message).toContain(`${name} does not match its checksum`)
     expect(message).toContain(`the one before, of step ${step}, is sound: delete ${last} to go on from it`)
@@ -82,20 +85,22 @@ describe('resuming', () => {
     const training = await interrupted()
     writeNpy(join(training.dir, 'y.npy'), rows(ROWS, D_IN, 2))
     const renamed = new Training(training.dir, SETTINGS, ['y.npy'])
-    expect(failure(await renamed.start('run', '--resume').ended, { status: 1, code: 'INVALID_ARGUMENT' })).toMatch(
-      /^data\.(checksum|sources) is .*, the checkpoint was made with /,
-    )
+    expect(
+      failure(await renamed.start('run', '--resume').ended, { status: 1, code: 'INVALID_ARGUMENT' }),
+    ).toMatch(/^data\.(checksum|sources) is .*, the checkpoint was made with /)
     writeNpy(join(training.dir, 'x.npy'), rows(ROWS, D_IN, 2))
-    expect(failure(await training.start('run', '--resume').ended, { status: 1, code: 'INVALID_ARGUMENT' })).toMatch(
-      /^data\.checksum is .*, the checkpoint was made with /,
-    )
+    expect(
+      failure(await training.start('run', '--resume').ended, { status: 1, code: 'INVALID_ARGUMENT' }),
+    ).toMatch(/^data\.checksum is .*, the checkpoint was made with /)
     training.withData()
     same(await training.whole('run', '--resume'), plain)
   })
 
   test('and overwriting contradict each other', async () => {
     const ended = await new Training(home).start('run', '--resume', '--overwrite').ended
-    expect(failure(ended, { status: 2, code: 'INVALID_ARGUMENT' })).toMatch(/--resume and --overwrite contradict/)
+    expect(failure(ended, { status: 2, code: 'INVALID_ARGUMENT' })).toMatch(
+      /--resume and --overwrite contradict/,
+    )
   })
 
   test('from nothing is starting, and what has ended stays as it is', async () => {

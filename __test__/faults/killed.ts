@@ -53,12 +53,7 @@ export async function killAgainAndAgain(dir: string, times: number, seed: number
 }
 
 /** Waits for a moment of that kind. */
-async function atMoment(
-  moment: Moment,
-  run: Started,
-  training: Training,
-  next: () => number,
-): Promise<void> {
+async function atMoment(moment: Moment, run: Started, training: Training, next: () => number): Promise<void> {
   const out = join(training.dir, 'run')
   const writing = (dir: string) => () =>
     existsSync(dir) && readdirSync(dir).some(name => name.startsWith('.bae-'))

@@ -10,13 +10,13 @@ import { rows, writeNpy } from '../data.js'
 /** Rows of the data that trainings here are made on, and values a row. */
 export const [ROWS, D_IN] = [600, 64]
 
-/** Some 600 steps of a few milliseconds, whose rows are read again in each pass. */
-export const SETTINGS = ['--d-sae', '256', '--batch-size', '48', '--steps', '600', '--memory', '60K']
+/** A second or so of steps, whose rows are read again in each pass. */
+export const SETTINGS = ['--d-sae', '256', '--batch-size', '48', '--steps', '1500', '--memory', '60K']
 
 /** What is needed to see that two trainings came to the same. */
 export interface Came {
   weights: Buffer
-  document: Omit<TrainResult, 'seconds' | 'model'> & { history: TrainEvent[] }
+  document: Omit<TrainResult, 'seconds' | 'model' | 'threads'> & { history: TrainEvent[] }
 }
 
 /** A line of metrics.jsonl. */
@@ -56,7 +56,7 @@ export class Training {
   /** What a training that has ended came to: it did not fail. */
   came(out: string, { status, stdout, stderr }: Ended): Came {
     expect({ status, stderr }).toMatchObject({ status: 0 })
-    const { seconds: _seconds, model: _model, ...document } = JSON.parse(stdout)
+    const { seconds: _seconds, model: _model, threads: _threads, ...document } = JSON.parse(stdout)
     return { weights: this.weights(out), document }
   }
 
@@ -128,7 +128,10 @@ export async function waitFor(run: Started, seen: () => boolean): Promise<void> 
 }
 
 /** A failure is one line, with its status and code; gives its message. */
-export function failure({ status, stdout, stderr }: Ended, expected: { status: number; code: string }): string {
+export function failure(
+  { status, stdout, stderr }: Ended,
+  expected: { status: number; code: string },
+): string {
   const last = stderr.split('\n').at(-2)
   expect({ status, last, stderr }).toMatchObject({
     status: expected.status,

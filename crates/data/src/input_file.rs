@@ -1,6 +1,7 @@
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::error::DataError;
 
@@ -11,6 +12,8 @@ use crate::error::DataError;
 pub(crate) struct InputFile {
     path: PathBuf,
     size: u64,
+    /// When it was last written, before it was opened, where that can be told.
+    modified: Option<SystemTime>,
     /// Absent where there are too many files to hold all open: such a file is opened for each read.
     file: Option<File>,
     #[cfg(not(any(unix, windows)))]
@@ -20,14 +23,14 @@ pub(crate) struct InputFile {
 impl InputFile {
     /// Opens a file and holds it open.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
-        let (file, size) = open_regular(path)?;
-        Ok(Self::new(path, size, Some(file)))
+        let (file, metadata) = open_regular(path)?;
+        Ok(Self::new(path, metadata.len(), metadata.modified().ok(), Some(file)))
     }
 
     /// A file that takes no place among the open files of the process.
     pub(crate) fn open_for_each_read(path: &Path) -> Result<Self, DataError> {
-        let (_, size) = open_regular(path)?;
-        Ok(Self::new(path, size, None))
+        let (_, metadata) = open_regular(path)?;
+        Ok(Self::new(path, metadata.len(), metadata.modified().ok(), None))
     }
 
     /// Another file, held open or not as this one is.
@@ -37,13 +40,14 @@ impl InputFile {
 
     /// An open file that has no name: messages call it `name`. A file that still grows has size 0.
     pub(crate) fn unnamed(file: File, name: &Path, size: u64) -> Self {
-        Self::new(name, size, Some(file))
+        Self::new(name, size, None, Some(file))
     }
 
-    fn new(path: &Path, size: u64, file: Option<File>) -> Self {
+    fn new(path: &Path, size: u64, modified: Option<SystemTime>, file: Option<File>) -> Self {
         Self {
             path: path.to_owned(),
             size,
+            modified,
             file,
             #[cfg(not(any(unix, windows)))]
             position: std::sync::Mutex::new(()),
@@ -96,15 +100,19 @@ impl InputFile {
     }
 
     fn reopened(&self) -> Result<File, DataError> {
-        let (file, size) = open_regular(&self.path)?;
-        if size != self.size {
-            return Err(DataError::corrupt(format!(
-                "{} changed from {} to {size} bytes while it was in use; start again with files that stay as they are",
-                self.path.display(),
-                self.size,
-            )));
-        }
-        Ok(file)
+        let (file, metadata) = open_regular(&self.path)?;
+        let size = metadata.len();
+        let how = if size != self.size {
+            format!(" from {} to {size} bytes", self.size)
+        } else if metadata.modified().ok() != self.modified {
+            String::new()
+        } else {
+            return Ok(file);
+        };
+        Err(DataError::corrupt(format!(
+            "{} changed{how} while it was in use; start again with files that stay as they are",
+            self.path.display(),
+        )))
     }
 
     #[cfg(unix)]
@@ -138,7 +146,7 @@ impl InputFile {
     }
 }
 
-fn open_regular(path: &Path) -> Result<(File, u64), DataError> {
+fn open_regular(path: &Path) -> Result<(File, Metadata), DataError> {
     let cannot = |error| DataError::io("read", path, error, "check the path and its permissions");
     // asked before opening: opening a pipe would wait for a writer
     let metadata = fs::metadata(path).map_err(cannot)?;
@@ -149,6 +157,6 @@ fn open_regular(path: &Path) -> Result<(File, u64), DataError> {
         )));
     }
     let file = File::open(path).map_err(cannot)?;
-    let size = file.metadata().map_err(cannot)?.len();
-    Ok((file, size))
+    let metadata = file.metadata().map_err(cannot)?;
+    Ok((file, metadata))
 }
