@@ -2,9 +2,9 @@
 import { readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest'
-import { train } from '../../src/index.js'
+import { type TrainEvent, train } from '../../src/index.js'
 import { bae } from '../cli/bae.js'
-import { folder, type Rows, random, rows, writeNpy } from '../data.js'
+import { folder, type Rows, rows, writeNpy } from '../data.js'
 import { type Came, D_IN, failure, overwriteInPlace, ROWS, same, Training } from './training.js'
 
 let plain: Came
@@ -194,7 +194,7 @@ describe('NaN in one shard of 100', () => {
       code: 'NOT_FINITE',
       message: expect.stringMatching(/^data\[37\]: row 5, column 11 is NaN/),
     })
-    const events = []
+    const events: TrainEvent[] = []
     const run = train(chunks(), { ...options, skipInvalid: true, onEvent: event => events.push(event) })
     const { model } = await run
     onTestFinished(() => model.dispose())
