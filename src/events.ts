@@ -1,7 +1,7 @@
 /** The first event: what is about to be trained. */
 export interface StartEvent {
   type: 'start'
-  /** Rows of hidden states: those trained on and those held out. */
+  /** Rows of hidden states: those trained on, those held out, and those left out. */
   rows: number
   trainRows: number
   validationRows: number
@@ -242,10 +242,21 @@ function after(entries: readonly Entry[], number: number): Entry | undefined {
   return entries[low]
 }
 
-/** @internal Figures as the addon gives them, with NaN for what is not defined: JSON has no NaN, it says null. */
+/** @internal Figures as the addon gives them, with NaN for what is no number: JSON has none, it says null. */
 export function defined<T>(figures: T): T {
-  const each = figures as { explainedVariance?: number | null; fvu?: number | null } | null
-  if (each?.explainedVariance === null) each.explainedVariance = Number.NaN
-  if (each?.fvu === null) each.fvu = Number.NaN
+  const each = figures as Record<string, unknown> | null
+  for (const name of NUMBERS) if (each?.[name] === null) each[name] = Number.NaN
   return figures
 }
+
+/** Figures that may not be numbers: where rows are all alike, and where a training diverges. */
+const NUMBERS = [
+  'explainedVariance',
+  'fvu',
+  'mse',
+  'loss',
+  'batchEntropyBits',
+  'entropyBits',
+  'covariance',
+  'gradientNorm',
+]

@@ -235,7 +235,9 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
     // part of what a checkpoint is of: chosen by the training itself
     const chosen = { where: conditionsOf(where), skipInvalid }
     const json = settingsJson({ ...settings, ...chosen }, SETTINGS, 'auto')
+    let resumedAt = -1
     const say = (event: TrainEvent) => {
+      if (event.type === 'resume') resumedAt = event.step
       this.#log.add(event)
       tell(onEvent, event)
     }
@@ -261,7 +263,10 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
     )
     const { history, ...result } = JSON.parse(done) as TrainResult & Pick<TrainOutcome, 'history'>
     for (const figures of [result.train, result.validation, result.before]) defined(figures)
-    for (const event of history) if (!this.#log.has(defined(event))) say(event)
+    for (const event of history) {
+      // what was told before the checkpoint is not told again
+      if (!this.#log.has(defined(event)) && event.step > resumedAt) say(event)
+    }
     return { model: wrapModel(taken(job.takeModel(), 'model')), history, result }
   }
 }

@@ -274,7 +274,7 @@ function tellInterruption(
 ): void {
   interruption.details = { steps, model, checkpoint }
   const after = `interrupted after ${count(steps)}${begun ? ` of ${count(begun.steps)}` : ''} steps`
-  const kept = model === null ? 'nothing was saved' : `the best model so far is in ${model}`
+  const kept = model === null ? 'nothing new was saved' : `the best model so far is in ${model}`
   interruption.message = `${after}; ${kept}${checkpoint === null ? '' : ', and --resume goes on'}`
 }
 

@@ -42,26 +42,29 @@ pub fn write_folder(
 }
 
 /// Puts a model into the folder `dir`, which is there and may hold other things: a reader sees the model that was there before, for a
-/// moment none, then the new one.
+/// moment none, then the new one. What is in the making has a name that starts with `prefix`.
 ///
 /// # Errors
-/// As [`crate::save_model`].
+/// As [`crate::save_model`]; the model that was there before then is there still.
 pub fn install_model(
     dir: &Path,
+    prefix: &str,
     write: impl FnOnce(&Path) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
-    let new = temporary_folder(dir, dir)?;
+    let new = builder(0o777).prefix(prefix).tempdir_in(dir).map_err(|error| cannot_write(dir, error))?;
     write(new.path()).map_err(|error| meant_for(dir, new.path(), error))?;
+    let [old, config] = [new.path().join("old"), dir.join(CONFIG)];
     let install = || {
         sync_all(new.path())?;
         // whoever reads looks for the settings first: they go first and come last
-        match fs::remove_file(dir.join(CONFIG)) {
+        match fs::rename(&config, &old) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        for name in [WEIGHTS, CONFIG] {
-            fs::rename(new.path().join(name), dir.join(name))?;
-        }
+        fs::rename(new.path().join(WEIGHTS), dir.join(WEIGHTS)).inspect_err(|_| {
+            let _ = fs::rename(&old, &config);
+        })?;
+        fs::rename(new.path().join(CONFIG), &config)?;
         sync_folder(dir);
         Ok(())
     };
@@ -84,11 +87,11 @@ pub fn delete(path: &Path) -> Result<(), DataError> {
     delete().map_err(|error| DataError::io("delete", path, error, "check its permissions"))
 }
 
-/// Deletes what writers that were killed left in `dir`.
-pub fn delete_leftovers(dir: &Path) {
+/// Deletes what writers that were killed left in `dir` under names that start with `prefix`.
+pub fn delete_leftovers(dir: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
             let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
         }
     }
@@ -192,7 +195,7 @@ fn temporary_folder(parent: &Path, dir: &Path) -> Result<TempDir, DataError> {
 }
 
 /// Names start with a dot, so that a folder opened as data passes them over.
-const PREFIX: &str = ".bae-";
+pub const PREFIX: &str = ".bae-";
 
 #[cfg_attr(not(unix), allow(unused_variables))]
 fn builder(mode: u32) -> Builder<'static, 'static> {

@@ -46,7 +46,7 @@ pub use column::Column;
 pub use dataset::{Dataset, MemorySource, Source, check_finite};
 pub use error::DataError;
 pub use feed::{BLOCKS, Batches, Feed, Order};
-pub use folder::{check_output, delete, delete_leftovers, install_model, write_folder};
+pub use folder::{PREFIX, check_output, delete, delete_leftovers, install_model, write_folder};
 pub use inspect::inspect;
 pub use lock::FolderLock;
 pub use model_file::{LAYER_NORM, load_model, model_config, save_model, write_model};

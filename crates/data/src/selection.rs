@@ -1,3 +1,4 @@
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -17,7 +18,14 @@ pub struct Condition {
     text: String,
     subject: Subject,
     comparison: Comparison,
-    values: Vec<f64>,
+    values: Vec<Bound>,
+}
+
+/// A number to compare with; whole ones exactly, for there are columns of 63 bits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Bound {
+    Whole(i64),
+    Real(f64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,16 +61,38 @@ impl Condition {
         &self.text
     }
 
-    fn holds(&self, value: f64) -> bool {
-        let first = self.values[0];
+    fn holds(&self, value: Bound) -> bool {
+        let is = |bound: &Bound| value.compare(*bound);
+        let first = is(&self.values[0]);
         match self.comparison {
-            Comparison::Equal => self.values.contains(&value),
-            Comparison::NotEqual => !self.values.contains(&value),
-            Comparison::Less => value < first,
-            Comparison::AtMost => value <= first,
-            Comparison::Greater => value > first,
-            Comparison::AtLeast => value >= first,
+            Comparison::Equal => self.values.iter().any(|bound| is(bound).is_eq()),
+            Comparison::NotEqual => !self.values.iter().any(|bound| is(bound).is_eq()),
+            Comparison::Less => first.is_lt(),
+            Comparison::AtMost => first.is_le(),
+            Comparison::Greater => first.is_gt(),
+            Comparison::AtLeast => first.is_ge(),
         }
+    }
+}
+
+impl Bound {
+    fn compare(self, other: Self) -> Ordering {
+        let real = |bound| match bound {
+            Self::Whole(value) => value as f64,
+            Self::Real(value) => value,
+        };
+        match (self, other) {
+            (Self::Whole(a), Self::Whole(b)) => a.cmp(&b),
+            _ => real(self).total_cmp(&real(other)),
+        }
+    }
+}
+
+impl FromStr for Bound {
+    type Err = std::num::ParseFloatError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self::Whole).or_else(|_| text.parse().map(Self::Real))
     }
 }
 
@@ -97,9 +127,9 @@ impl FromStr for Condition {
             None if name == "norm" => Subject::Norm,
             None => return refuse(&format!("there is no '{name}'")),
         };
-        let values: Result<Vec<f64>, _> = list.split(',').map(|value| value.trim().parse()).collect();
+        let values: Result<Vec<Bound>, _> = list.split(',').map(|value| value.trim().parse()).collect();
         let Ok(values) = values else { return refuse(&format!("'{list}' is no number")) };
-        if values.iter().any(|value: &f64| !value.is_finite()) {
+        if values.iter().any(|value| matches!(value, Bound::Real(value) if !value.is_finite())) {
             return refuse(&format!("'{list}' is no finite number"));
         }
         if values.len() > 1 && !matches!(comparison, Comparison::Equal | Comparison::NotEqual) {
@@ -143,7 +173,7 @@ impl Dataset {
                 columns.resize(range.len(), 0);
                 self.read_column(column, range.clone(), &mut columns)?;
                 for (row, &value) in range.clone().zip(&columns) {
-                    if rows.contains(row) && !condition.holds(value as f64) {
+                    if rows.contains(row) && !condition.holds(Bound::Whole(value)) {
                         rows.set(row, false);
                         filtered += 1;
                     }
@@ -194,7 +224,7 @@ impl Dataset {
                 rows.set(row, false);
                 invalid += 1;
             } else if !of_norm.is_empty() {
-                let norm = norm(values);
+                let norm = Bound::Real(norm(values));
                 if !of_norm.iter().all(|condition| condition.holds(norm)) {
                     rows.set(row, false);
                     filtered += 1;

@@ -29,7 +29,8 @@ pub struct Split {
     pub training: RowSet,
     /// To measure on.
     pub held_out: RowSet,
-    /// Sequences there are, if whole ones were held out.
+    /// Sequences there are, where the data says so and they matter. Whole ones were held out if there are several; of a single one,
+    /// rows.
     pub sequences: Option<usize>,
 }
 
@@ -55,14 +56,16 @@ impl Split {
     /// for each row, and about 100 bytes for each sequence.
     ///
     /// # Errors
-    /// Those of reading the column; `INVALID_ARGUMENT` if there is one sequence only, which cannot be split.
+    /// Those of reading the column.
     pub fn new(data: &Dataset, rows: &RowSet, fraction: f64, how: HoldOut) -> Result<Self, DataError> {
         let held_out = rows.count() - training_rows(rows.count(), fraction);
         let by_sequence = how != HoldOut::LastRows && held_out > 0 && data.has_column(Column::Sequence);
-        if by_sequence {
-            return Self::by_sequence(data, rows, held_out, how);
+        let sequences = if by_sequence { Some(sequences_of(data, rows)?) } else { None };
+        if let Some(sequences) = sequences.as_ref().filter(|sequences| sequences.len() > 1) {
+            return Self::by_sequence(data, rows, held_out, how, sequences);
         }
-        let mut split = Self { training: rows.clone(), held_out: RowSet::none(rows.of()), sequences: None };
+        let sequences = sequences.map(|sequences| sequences.len());
+        let mut split = Self { training: rows.clone(), held_out: RowSet::none(rows.of()), sequences };
         match how {
             HoldOut::Random { seed } => {
                 // selection sampling (Knuth, TAOCP 3.4.2, algorithm S): exactly so many, in one pass, without a list
@@ -87,21 +90,15 @@ impl Split {
         Ok(split)
     }
 
-    fn by_sequence(data: &Dataset, rows: &RowSet, held_out: usize, how: HoldOut) -> Result<Self, DataError> {
-        // each sequence with its rows and, in the order of the data, its number
-        let mut sequences: BTreeMap<i64, (usize, usize)> = BTreeMap::new();
-        data.for_each_of(Column::Sequence, rows, |_, sequence| {
-            let number = sequences.len();
-            sequences.entry(sequence).or_insert((number, 0)).1 += 1;
-        })?;
-        if sequences.len() == 1 {
-            return Err(DataError::argument(
-                "all rows are of one sequence, which cannot be split; give more sequences, or hold out no rows \
-                 (--validation-fraction 0)",
-            ));
-        }
+    fn by_sequence(
+        data: &Dataset,
+        rows: &RowSet,
+        held_out: usize,
+        how: HoldOut,
+        sequences: &Sequences,
+    ) -> Result<Self, DataError> {
         let mut order: Vec<(usize, i64, usize)> =
-            sequences.into_iter().map(|(sequence, (number, rows))| (number, sequence, rows)).collect();
+            sequences.iter().map(|(&sequence, &(number, rows))| (number, sequence, rows)).collect();
         order.sort_unstable();
         match how {
             HoldOut::Random { seed } => order.shuffle(&mut generator(seed, Purpose::Split, 0)),
@@ -136,4 +133,16 @@ impl Split {
         self.training.set(row, false);
         self.held_out.set(row, true);
     }
+}
+
+/// The sequences, each with its number in the order of the data and its rows.
+type Sequences = BTreeMap<i64, (usize, usize)>;
+
+fn sequences_of(data: &Dataset, rows: &RowSet) -> Result<Sequences, DataError> {
+    let mut sequences = Sequences::new();
+    data.for_each_of(Column::Sequence, rows, |_, sequence| {
+        let number = sequences.len();
+        sequences.entry(sequence).or_insert((number, 0)).1 += 1;
+    })?;
+    Ok(sequences)
 }

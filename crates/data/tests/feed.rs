@@ -354,13 +354,44 @@ proptest! {
 }
 
 #[test]
-fn one_sequence_cannot_be_split() {
+fn of_one_sequence_rows_are_held_out() {
     let data = with_sequences(20, 20);
-    let error = Split::new(&data, &RowSet::all(20), 0.2, HoldOut::Random { seed: 0 }).unwrap_err();
-    assert!(error.to_string().contains("all rows are of one sequence"), "{error}");
-    // as published, or with nothing held out, it need not be
-    assert!(Split::new(&data, &RowSet::all(20), 0.2, HoldOut::LastRows).is_ok());
-    assert!(Split::new(&data, &RowSet::all(20), 0.0, HoldOut::Random { seed: 0 }).is_ok());
+    for how in [HoldOut::Random { seed: 0 }, HoldOut::Last] {
+        let split = Split::new(&data, &RowSet::all(20), 0.2, how).unwrap();
+        assert_eq!((split.sequences, split.training.count(), split.held_out.count()), (Some(1), 16, 4));
+    }
+    assert_eq!(Split::new(&data, &RowSet::all(20), 0.2, HoldOut::LastRows).unwrap().sequences, None);
+}
+
+#[test]
+fn whole_numbers_are_compared_as_such() {
+    struct Large;
+    impl Source for Large {
+        fn name(&self) -> String {
+            "large".into()
+        }
+        fn rows(&self) -> usize {
+            3
+        }
+        fn d_in(&self) -> usize {
+            1
+        }
+        fn read(&self, _: usize, mut out: ArrayViewMut2<f32>) -> Result<(), DataError> {
+            out.fill(0.0);
+            Ok(())
+        }
+        fn columns(&self) -> Vec<Column> {
+            vec![Column::Sequence]
+        }
+        fn read_column(&self, _: Column, start: usize, out: &mut [i64]) -> Result<(), DataError> {
+            (start..).zip(out).for_each(|(row, out)| *out = (1 << 62) + row as i64);
+            Ok(())
+        }
+    }
+    let data = Dataset::new(vec![Box::new(Large)]).unwrap();
+    let rows = |text: &str| data.select(&[condition(text)], false, |_| true).unwrap().unwrap().rows.count();
+    assert_eq!((rows("sequence=4611686018427387905"), rows("sequence>4611686018427387904")), (1, 2));
+    assert_eq!((rows("sequence>0.5"), rows("sequence!=4611686018427387906,3")), (3, 2));
 }
 
 #[test]

@@ -1,3 +1,4 @@
+use crate::run_folder::remove_file;
 use crate::tensorboard::Writer;
 use crate::{Event, TrainError, Validation};
 use std::path::Path;
@@ -5,6 +6,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Folder of the event files, in that of the training.
 pub(crate) const FOLDER: &str = "tensorboard";
+
+/// Deletes the event files of earlier trainings, and nothing else, from the folder `dir` of a training.
+///
+/// # Errors
+/// `IO`.
+pub(crate) fn delete_files(dir: &Path) -> Result<(), TrainError> {
+    for entry in std::fs::read_dir(dir.join(FOLDER)).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with("events.out.tfevents.")
+            && name.to_string_lossy().contains(".bae.")
+        {
+            remove_file(&entry.path())?;
+        }
+    }
+    Ok(())
+}
 
 /// Shows the figures of events to TensorBoard, under the names that events have.
 pub(crate) struct Board(Writer);

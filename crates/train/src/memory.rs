@@ -35,8 +35,10 @@ impl Plan {
     /// Bytes of model, optimiser and one step.
     pub(crate) fn model_bytes(&self, d_in: usize, training_rows: usize) -> usize {
         let batch = self.batch_size.min(training_rows);
-        // parameters and two moments, the model kept as the best, one being measured and its folded copy
-        step_bytes(d_in, self.d_sae, batch, 6 + usize::from(self.clip_norm.is_some()))
+        // parameters and two moments, the same once more and folded while a checkpoint is written, the model kept as the best
+        let models =
+            8 + usize::from(self.clip_norm.is_some()) + 2 * usize::from(self.resample_every.is_some());
+        step_bytes(d_in, self.d_sae, batch, models)
     }
 
     /// Asks the system for all that training takes at once, and gives it back: running out of memory later would end

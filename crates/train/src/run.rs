@@ -1,7 +1,7 @@
 use crate::board::Board;
 use crate::memory::Shares;
 use crate::run_folder::RunFolder;
-use crate::saved::described;
+use crate::saved::{described, restore};
 use crate::steps::{Due, Inputs, Run};
 use crate::{Engine, EngineReport, Evaluation, Event, Plan, TrainError, TrainOptions};
 use bae_data::{Dataset, Feed, Order, RowSet, Selection, Split};
@@ -120,6 +120,7 @@ pub fn train(
     };
     let selection = data.select(&conditions, options.skip_invalid, going_on)?.ok_or(TrainError::Cancelled)?;
     let Split { training, held_out, sequences } = split(data, &selection.rows, options)?;
+    let split_within_a_sequence = sequences == Some(1);
     let plan = options.plan(data.d_in(), training.count())?;
     let shares = Shares::new(plan.memory, data.d_in());
     let order = if plan.shuffle { Order::Shuffled { seed: plan.seed } } else { Order::Stored };
@@ -128,6 +129,14 @@ pub fn train(
     let waiting = feed.bytes() + measured.bytes();
     plan.check_memory(data.d_in(), training.count(), waiting)?;
     let engine = Engine::choose(&options.device, options.threads, plan.task(data.d_in(), training.count()))?;
+    let described = described(data)?;
+    let restored = checkpoint
+        .map(|checkpoint| restore(&checkpoint, &plan, &described, &engine.report(), data.d_in()))
+        .transpose()?;
+    // from here on it is known to work
+    if let Some(folder) = &mut folder {
+        folder.begin(options.overwrite)?;
+    }
     let board = match &folder {
         Some(folder) if options.tensorboard => Some(Board::create(folder.dir())?),
         _ => None,
@@ -140,7 +149,7 @@ pub fn train(
         validation_rows: held_out.count(),
         filtered_rows: filtered,
         invalid_rows: invalid,
-        sequences,
+        sequences: sequences.filter(|&sequences| sequences > 1),
         d_in: data.d_in(),
         d_sae: plan.d_sae,
         steps: plan.steps,
@@ -150,7 +159,6 @@ pub fn train(
         buffer_bytes: waiting,
         model_bytes: plan.model_bytes(data.d_in(), training.count()),
     });
-    let described = described(data)?;
     let inputs = Inputs {
         data,
         described: &described,
@@ -160,10 +168,19 @@ pub fn train(
         plan: &plan,
         cancel,
     };
-    let due = Due { every: options.checkpoint_every, interval, last: Instant::now() };
-    let run = match checkpoint {
+    let due = Due {
+        every: options.checkpoint_every,
+        interval,
+        // a training that may be started again must find what it came to
+        at_end: options.resume,
+        last: Instant::now(),
+    };
+    if split_within_a_sequence {
+        listeners.warn("all rows are of one sequence, so rows of it are held out: how well the model does on other sequences is unknown".into());
+    }
+    let run = match restored {
         None => Run::start(inputs, engine, listeners, due, began)?,
-        Some(checkpoint) => Run::resume(inputs, engine, listeners, due, began, &checkpoint)?,
+        Some(restored) => Run::resume(inputs, engine, listeners, due, began, restored)?,
     };
     run.finish()
 }

@@ -2,8 +2,9 @@
 
 use crate::{Event, TrainError, TrainOptions};
 use bae_data::{
-    DataError, FolderLock, StoredCheckpoint, Values, check_output, delete, delete_leftovers, install_model,
-    model_config, read_checkpoint, read_summed_model, write_checkpoint, write_model, write_summed_model,
+    DataError, FolderLock, PREFIX, StoredCheckpoint, Values, check_output, delete, delete_leftovers,
+    install_model, model_config, read_checkpoint, read_summed_model, write_checkpoint, write_model,
+    write_summed_model,
 };
 use bae_model::Parameters;
 use serde_json::{Map, Value, json};
@@ -16,6 +17,8 @@ const CHECKPOINTS: &str = "checkpoints";
 const METRICS: &str = "metrics.jsonl";
 const STEP: &str = "step-";
 const BEST: &str = "best-";
+/// Temporary names in the folder itself, where others may write too.
+const RUN_PREFIX: &str = ".bae-run-";
 
 /// The folder `--out`, held against other trainings as long as this lives.
 ///
@@ -27,7 +30,8 @@ const BEST: &str = "best-";
 /// ```
 pub(crate) struct RunFolder {
     dir: PathBuf,
-    metrics: File,
+    /// Open once the training has begun.
+    metrics: Option<File>,
     /// Bytes of `metrics` that are whole lines.
     told: u64,
     /// Whether what could not be written was told of.
@@ -44,30 +48,57 @@ impl RunFolder {
     /// # Errors
     /// `IO` if another training holds it, if it holds something that `options` do not say what to do with, or if it cannot be written.
     pub fn take(dir: &Path, options: &TrainOptions) -> Result<Self, TrainError> {
-        let fresh = !dir.exists();
-        if fresh {
+        let mut fresh = false;
+        if !dir.exists() {
             check_output(dir, options.overwrite)?;
-            fs::create_dir(dir).map_err(|error| cannot_write(dir, error))?;
-        } else {
+            match fs::create_dir(dir) {
+                Ok(()) => fresh = true,
+                // somebody else was faster: the lock decides
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(cannot_write(dir, error).into()),
+            }
+        }
+        if !fresh {
             // nothing is made in a folder that is somebody else's
             Self::check(dir, options)?;
         }
-        let lock = FolderLock::take(dir)?;
+        let lock = FolderLock::take(dir).inspect_err(|_| {
+            if fresh {
+                let _ = fs::remove_dir(dir);
+            }
+        })?;
+        let (dir, keep) = (dir.to_owned(), options.keep_checkpoints);
+        let folder = Self { dir, metrics: None, told: 0, silent: false, fresh, keep, _lock: lock };
         if !fresh {
             // the one that had it may have changed it
-            Self::check(dir, options)?;
-            delete_leftovers(dir);
-            delete_leftovers(&dir.join(CHECKPOINTS));
-            if options.overwrite {
-                for made in [CHECKPOINTS, METRICS, crate::board::FOLDER] {
-                    delete(&dir.join(made))?;
-                }
+            Self::check(&folder.dir, options)?;
+        }
+        Ok(folder)
+    }
+
+    /// Begins to write: with `overwrite`, what an earlier training left is deleted first, and nothing else.
+    ///
+    /// # Errors
+    /// `IO`.
+    pub fn begin(&mut self, overwrite: bool) -> Result<(), TrainError> {
+        delete_leftovers(&self.dir, RUN_PREFIX);
+        delete_leftovers(&self.dir.join(CHECKPOINTS), PREFIX);
+        let metrics = self.dir.join(METRICS);
+        if overwrite {
+            let steps = numbered(&self.dir, STEP);
+            for (_, path) in steps.into_iter().chain(numbered(&self.dir, BEST)) {
+                delete(&path)?;
+            }
+            remove_file(&metrics)?;
+            crate::board::delete_files(&self.dir)?;
+            for made in [CHECKPOINTS, crate::board::FOLDER] {
+                // stays where there is something else in it
+                let _ = fs::remove_dir(self.dir.join(made));
             }
         }
-        let metrics = dir.join(METRICS);
         let (opened, told) = open_lines(&metrics).map_err(|error| cannot_write(&metrics, error))?;
-        let (dir, keep) = (dir.to_owned(), options.keep_checkpoints);
-        Ok(Self { dir, metrics: opened, told, silent: false, fresh, keep, _lock: lock })
+        (self.metrics, self.told) = (Some(opened), told);
+        Ok(())
     }
 
     /// Says no to a folder that holds what these options do not ask for.
@@ -76,8 +107,11 @@ impl RunFolder {
         let model = dir.join("cfg.json").exists();
         let resumable = !checkpoints(dir).is_empty();
         let shown = dir.display();
-        if options.overwrite || !dir.is_dir() {
+        if !dir.is_dir() {
             return check_output(dir, options.overwrite);
+        }
+        if options.overwrite {
+            return Ok(());
         }
         if options.resume && begun && (resumable || !model) {
             return Ok(());
@@ -120,12 +154,13 @@ impl RunFolder {
             line.extend(event);
         }
         let line = format!("{line}\n");
-        let Err(error) = self.metrics.write_all(line.as_bytes()) else {
+        let Some(metrics) = &mut self.metrics else { return Ok(()) };
+        let Err(error) = metrics.write_all(line.as_bytes()) else {
             self.told += line.len() as u64;
             return Ok(());
         };
         // a line is there as a whole or not at all: others follow when there is space again
-        let _ = self.metrics.set_len(self.told);
+        let _ = metrics.set_len(self.told);
         if std::mem::replace(&mut self.silent, true) {
             return Ok(());
         }
@@ -139,17 +174,42 @@ impl RunFolder {
     pub fn last_checkpoint(&self) -> Result<Option<StoredCheckpoint>, TrainError> {
         let all = checkpoints(&self.dir);
         let Some((_, path)) = all.first() else { return Ok(None) };
-        match read_checkpoint(path) {
+        match self.sound(path) {
             Ok(checkpoint) => Ok(Some(checkpoint)),
             Err(error) => {
-                let sound = all[1..].iter().find(|(_, path)| read_checkpoint(path).is_ok());
+                let sound = all[1..].iter().find(|(_, path)| self.sound(path).is_ok());
                 let advice = match sound {
-                    Some((step, _)) => format!("the one before, of step {step}, is sound: delete {} to go on from it", path.display()),
-                    None => "there is no sound one before it: start anew with --overwrite, or choose another --out".into(),
+                    Some((step, _)) => {
+                        format!("the one before, of step {step}, is sound: delete {} to go on from it", path.display())
+                    }
+                    None => {
+                        "there is no sound one before it: start anew with --overwrite, or choose another --out".into()
+                    }
                 };
                 Err(DataError::CorruptFile(format!("{error}; {advice}")).into())
             }
         }
+    }
+
+    /// A checkpoint and the best model that it names, each as it was written.
+    fn sound(&self, path: &Path) -> Result<StoredCheckpoint, DataError> {
+        let checkpoint = read_checkpoint(path)?;
+        let progress = checkpoint.state.get("progress");
+        let step_of = |value: Option<&Value>| value.and_then(|value| value.get("step")?.as_u64());
+        let (step, best) = (step_of(progress), step_of(progress.and_then(|progress| progress.get("best"))));
+        if let Some(best) = best.filter(|_| best != step) {
+            read_summed_model(&self.best_of(best as usize)).map_err(|error| {
+                DataError::CorruptFile(format!(
+                    "{}: the best model before it is not sound: {error}",
+                    path.display()
+                ))
+            })?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn best_of(&self, step: usize) -> PathBuf {
+        self.dir.join(CHECKPOINTS).join(format!("{BEST}{step:09}"))
     }
 
     /// The folder of the checkpoint of a step.
@@ -165,14 +225,14 @@ impl RunFolder {
         let parent = self.dir.join(CHECKPOINTS);
         fs::create_dir_all(&parent).map_err(|error| cannot_write(&parent, error))?;
         if let Some((best_step, best)) = saved.best {
-            let path = parent.join(format!("{BEST}{best_step:09}"));
+            let path = self.best_of(best_step);
             if !path.exists() {
                 write_summed_model(&path, best, saved.config)?;
             }
         }
         let path = self.checkpoint_of(step);
         write_checkpoint(&path, (saved.model, saved.config), &saved.tensors, &saved.state)?;
-        let _ = self.metrics.sync_data();
+        let _ = self.metrics.as_ref().map(File::sync_data);
         self.prune();
         Ok(path)
     }
@@ -182,7 +242,7 @@ impl RunFolder {
     /// # Errors
     /// Those of reading.
     pub fn best(&self, step: usize) -> Result<Parameters, TrainError> {
-        Ok(read_summed_model(&self.dir.join(CHECKPOINTS).join(format!("{BEST}{step:09}")))?)
+        Ok(read_summed_model(&self.best_of(step))?)
     }
 
     /// Whether there are checkpoints.
@@ -196,18 +256,19 @@ impl RunFolder {
     /// Those of writing.
     pub fn install(&mut self, model: &Parameters, settings: &Map<String, Value>) -> Result<(), TrainError> {
         let config = model_config(model, settings);
-        Ok(install_model(&self.dir, |new| write_model(new, model, &config))?)
+        Ok(install_model(&self.dir, RUN_PREFIX, |new| write_model(new, model, &config))?)
     }
 
     fn prune(&self) {
         let all = checkpoints(&self.dir);
         let (kept, old) = all.split_at(all.len().min(self.keep));
         let bests = numbered(&self.dir, BEST);
-        // a checkpoint's best model is the last one before it
+        // a checkpoint's best model is the last one before it, or it was itself found to be the best only later
+        let last = |step: usize, or_at: bool| {
+            bests.iter().map(|(best, _)| *best).filter(|&best| best < step || or_at && best == step).max()
+        };
         let needed = |best: usize| {
-            kept.iter().any(|(step, _)| {
-                best <= *step && !bests.iter().any(|(other, _)| best < *other && other <= step)
-            })
+            kept.iter().any(|(step, _)| last(*step, true) == Some(best) || last(*step, false) == Some(best))
         };
         let unneeded = bests.iter().filter(|(best, _)| !needed(*best));
         // what cannot be deleted is deleted next time
@@ -238,6 +299,19 @@ pub(crate) struct Saved<'a> {
     pub tensors: Vec<(String, Vec<usize>, Values<'a>)>,
     /// The rest of it.
     pub state: Map<String, Value>,
+}
+
+/// Deletes a file, if there is one.
+///
+/// # Errors
+/// `IO`.
+pub(crate) fn remove_file(path: &Path) -> Result<(), DataError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(DataError::io("delete", path, error, "check its permissions"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Steps and folders of the checkpoints, the last one first.

@@ -1,7 +1,7 @@
 //! What a checkpoint says of a training, and going on from one.
 
 use crate::{EngineReport, Evaluation, Event, Plan, TrainError};
-use bae_data::{Dataset, StoredCheckpoint, Values};
+use bae_data::{DataError, Dataset, StoredCheckpoint, Values};
 use bae_model::{Moments, Normalisation, Parameters, StepStats, TENSORS, TrainingState};
 use ndarray::Array1;
 use serde::{Deserialize, Serialize};
@@ -121,7 +121,9 @@ pub(crate) fn restore(
     let engine = json!({ "device": engine.device, "adapter": engine.adapter });
     same("", state.get("engine"), &engine)?;
     let damaged = |error: serde_json::Error| {
-        TrainError::Option(format!("the checkpoint's progress cannot be read: {error}; start anew"))
+        let message =
+            format!("the checkpoint's progress cannot be read: {error}; start anew with --overwrite");
+        TrainError::Data(DataError::CorruptFile(message))
     };
     let progress = state.get("progress").cloned().unwrap_or_default();
     let progress: Progress = serde_json::from_value(progress).map_err(damaged)?;
@@ -176,6 +178,12 @@ fn same(prefix: &str, then: Option<&Value>, now: &Value) -> Result<(), TrainErro
     };
     for name in now.keys().chain(then.keys()) {
         let (then, now) = (then.get(name).unwrap_or(&Value::Null), now.get(name).unwrap_or(&Value::Null));
+        if then != now && name == "checksum" {
+            return Err(TrainError::Option(format!(
+                "the data is another than that of the checkpoint (checksum {now}, then {then}): files of other names or sizes, in \
+                 another order, or with other rows; give the data that it was made with, or choose another --out"
+            )));
+        }
         if then != now {
             return Err(TrainError::Option(format!(
                 "{prefix}{name} is {now}, the checkpoint was made with {then}: that would be another training; give what it \

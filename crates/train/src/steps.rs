@@ -5,14 +5,13 @@ use crate::options::Normalize;
 use crate::resample::resample;
 use crate::run::{Listeners, Outcome, Pace, Stopped, Summary, TrainFigures};
 use crate::run_folder::Saved;
-use crate::saved::{Best, Means, Progress, restore, state_of, tensors_of};
+use crate::saved::{Best, Means, Progress, state_of, tensors_of};
 use crate::start::{Start, moments};
 use crate::{Applied, Engine, Evaluation, Event, Plan, TrainError, Validation};
-use bae_data::{
-    Dataset, Feed, LAYER_NORM, Order, Purpose, RowSet, StoredCheckpoint, generator, model_config,
-};
+use bae_data::{Dataset, Feed, LAYER_NORM, Order, Purpose, RowSet, generator, model_config};
 use bae_model::{
-    Backend, Batch, Cpu, ModelError, Normalisation, Objective, Parameters, StepStats, Target, layer_norm,
+    Backend, Batch, Cpu, ModelError, Normalisation, Objective, Parameters, StepStats, Target, TrainingState,
+    layer_norm,
 };
 use ndarray::Array2;
 use rand_distr::{Distribution, StandardNormal};
@@ -40,6 +39,8 @@ pub(crate) struct Inputs<'a> {
 pub(crate) struct Due {
     pub every: Option<usize>,
     pub interval: Option<Duration>,
+    /// Whether one is due when all is done.
+    pub at_end: bool,
     pub last: Instant,
 }
 
@@ -66,6 +67,8 @@ pub(crate) struct Run<'a> {
     due: Due,
     /// The step that the last checkpoint is of.
     kept: Option<usize>,
+    /// The step that this run began after.
+    first: usize,
     began: Instant,
 }
 
@@ -101,6 +104,7 @@ impl<'a> Run<'a> {
             listeners,
             due,
             kept: None,
+            first: 0,
             began,
         };
         let before = run.measure_held_out(&run.best.clone())?.map(|(evaluation, _)| evaluation);
@@ -119,11 +123,9 @@ impl<'a> Run<'a> {
         listeners: Listeners<'a>,
         due: Due,
         began: Instant,
-        checkpoint: &StoredCheckpoint,
+        (progress, state, normalisation): (Progress, TrainingState, Normalisation),
     ) -> Result<Self, TrainError> {
-        let Inputs { data, described, training, plan, .. } = inputs;
-        let (progress, state, normalisation) =
-            restore(checkpoint, plan, described, &engine.report(), data.d_in())?;
+        let Inputs { data, training, plan, .. } = inputs;
         let mut model = engine.trained(&state.parameters, plan.task(data.d_in(), training.count()), false)?;
         model.restore(&state)?;
         let current = engine.install(|| normalisation.fold(&state.parameters));
@@ -133,8 +135,20 @@ impl<'a> Run<'a> {
         };
         let (sent, kept, step) = (VecDeque::new(), Some(progress.step), progress.step);
         let best = Arc::new(best);
-        let mut run =
-            Self { inputs, engine, model, sent, normalisation, progress, best, listeners, due, kept, began };
+        let mut run = Self {
+            inputs,
+            engine,
+            model,
+            sent,
+            normalisation,
+            progress,
+            best,
+            listeners,
+            due,
+            kept,
+            first: step,
+            began,
+        };
         if let Some(folder) = run.listeners.folder {
             folder.keep();
             let path = folder.checkpoint_of(step);
@@ -149,9 +163,16 @@ impl<'a> Run<'a> {
         let step = self.progress.step;
         match stopped {
             Some(Stopped::Failed(error)) if step == 0 => return Err(error),
-            // what was learnt in the first epoch is worth more than nothing
-            Some(Stopped::Cancelled) if self.progress.best.is_none() => self.best = self.folded()?,
             _ => {}
+        }
+        let diverged = matches!(stopped, Some(Stopped::Failed(TrainError::Diverged { .. })));
+        let mut best_step = self.progress.best.as_ref().map(|best| best.step);
+        if best_step.is_none()
+            && !diverged
+            && let Ok(current) = self.folded()
+        {
+            // what was learnt in the first epoch is worth more than nothing
+            (self.best, best_step) = (current, Some(step));
         }
         let mut train = None;
         if stopped.is_none() {
@@ -160,8 +181,8 @@ impl<'a> Run<'a> {
                 Err(error) => stopped = Some(error.into()),
             }
         }
-        let diverged = matches!(stopped, Some(Stopped::Failed(TrainError::Diverged { .. })));
-        let wanted = if stopped.is_some() { step > 0 && !diverged } else { self.has_checkpoints() };
+        let wanted =
+            if stopped.is_some() { step > 0 && !diverged } else { self.due.at_end || self.has_checkpoints() };
         let checkpoint = if wanted { self.checkpoint() } else { None };
         let best = self.progress.best.take();
         let summary = Summary {
@@ -170,7 +191,7 @@ impl<'a> Run<'a> {
             epochs: step.div_ceil(self.inputs.plan.steps_per_epoch),
             seconds: self.seconds(),
             train,
-            best_step: best.as_ref().map_or(if diverged { 0 } else { step }, |best| best.step),
+            best_step: best_step.unwrap_or(self.first),
             validation: best.and_then(|best| best.evaluation),
             before: self.progress.before.take(),
             ended_early: self.progress.ended_early,
@@ -184,13 +205,17 @@ impl<'a> Run<'a> {
         let mut saved = None;
         if let Some(folder) = self.listeners.folder.as_mut().filter(|_| stopped.is_none() || step > 0) {
             folder.keep();
-            folder.install(&self.best, &settings).map_err(|error| match &checkpoint {
-                Some(checkpoint) => {
-                    TrainError::Unsaved { error: Box::new(error), checkpoint: checkpoint.clone() }
+            match folder.install(&self.best, &settings) {
+                Ok(()) => saved = Some(folder.dir().to_owned()),
+                // why it stopped matters more
+                Err(error) if stopped.is_some() => self.listeners.warn(error.to_string()),
+                Err(error) => {
+                    return Err(match checkpoint {
+                        Some(checkpoint) => TrainError::Unsaved { error: Box::new(error), checkpoint },
+                        None => error,
+                    });
                 }
-                None => error,
-            })?;
-            saved = Some(folder.dir().to_owned());
+            }
         }
         Ok(Outcome {
             model: Arc::unwrap_or_clone(self.best),

@@ -141,7 +141,7 @@ fn what_would_be_another_training_is_refused_with_both_values() {
     x[[149, 8]] += 1.0;
     let other = MemorySource::new("memory", x.into_raw_vec_and_offset().0, 9).unwrap();
     let got = refused(&Dataset::new(vec![Box::new(other)]).unwrap(), json!({}));
-    assert!(got.contains("data.checksum is"), "{got}");
+    assert!(got.contains("the data is another than that of the checkpoint"), "{got}");
     // what changes no bit may change
     let resumed = run(
         &data,
@@ -322,4 +322,121 @@ fn a_normalised_run_saves_a_model_of_raw_states() {
         let expected = (normalize == "layer-norm").then(|| json!("layer_norm"));
         assert_eq!(config.get("normalize_activations"), expected.as_ref());
     }
+}
+
+#[test]
+fn overwriting_deletes_what_a_training_left_and_nothing_else_and_only_once_it_begins() {
+    let data = states(60, 5);
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let small = json!({ "dSae": 10, "checkpointEvery": 2, "tensorboard": true });
+    run(&data, Some(&out), small.clone()).unwrap();
+    for mine in ["checkpoints/mine.ckpt", "tensorboard/mine", "notes.txt"] {
+        fs::write(out.join(mine), "mine").unwrap();
+    }
+    let overwrite = with(&small, "overwrite", true);
+    let error = run(&data, Some(&out), with(&overwrite, "where", json!(["position>0"]))).err().unwrap();
+    assert_eq!(error.code(), "INVALID_ARGUMENT");
+    let before = fs::read_dir(out.join("checkpoints")).unwrap().count();
+    assert!(before >= 4 && out.join("metrics.jsonl").exists());
+    let fewer = json!({ "dSae": 10, "overwrite": true });
+    let outcome = run(&data, Some(&out), fewer).unwrap();
+    assert!(outcome.checkpoint.is_none());
+    for folder in ["checkpoints", "tensorboard"] {
+        let left: Vec<_> = fs::read_dir(out.join(folder)).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+    assert_eq!(fs::read_to_string(out.join("notes.txt")).unwrap(), "mine");
+}
+
+#[test]
+fn a_command_that_resumes_may_be_run_again_when_all_is_done() {
+    let data = states(60, 5);
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let more = json!({ "dSae": 10, "resume": true });
+    let first = run(&data, Some(&out), more.clone()).unwrap();
+    let second = run(&data, Some(&out), more).unwrap();
+    assert_eq!(told(&first), told(&second));
+}
+
+#[test]
+fn a_best_model_that_is_damaged_makes_its_checkpoint_unsound() {
+    let data = states(150, 9);
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let more = json!({ "checkpointEvery": 3, "keepCheckpoints": 9 });
+    until(&data, &out, 10, more.clone());
+    let best = fs::read_dir(out.join("checkpoints"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("best-"))
+        .max()
+        .unwrap();
+    let weights = best.join("sae_weights.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    let error = run(&data, Some(&out), with(&more, "resume", true)).err().unwrap().to_string();
+    assert!(
+        error.contains("the best model before it is not sound")
+            && error.contains("does not match its checksum"),
+        "{error}"
+    );
+    assert!(error.contains("of step 6, is sound: delete"), "{error}");
+}
+
+#[test]
+fn what_was_learnt_before_data_failed_in_the_first_epoch_is_kept() {
+    let mut values = ndarray::Array2::zeros((150, 9));
+    states(150, 9).read(0..150, values.view_mut()).unwrap();
+    values[[149, 3]] = f32::NAN;
+    let data = MemorySource::new("memory", values.into_raw_vec_and_offset().0, 9).unwrap();
+    let data = Dataset::new(vec![Box::new(data)]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let more =
+        json!({ "memory": 2000, "validationFraction": 0, "shuffle": false, "batchSize": 10, "epochs": 1 });
+    let outcome = run(&data, Some(&out), more).unwrap();
+    assert!(matches!(&outcome.stopped, Some(Stopped::Failed(error)) if error.code() == "NOT_FINITE"));
+    let steps = outcome.summary.steps;
+    assert!(steps > 0 && outcome.summary.best_step == steps, "{steps}");
+    let checkpoint = load_model(&out.join(format!("checkpoints/step-{steps:09}"))).unwrap();
+    assert_eq!(checkpoint.0, outcome.model);
+}
+
+#[test]
+fn of_a_single_sequence_rows_are_held_out_with_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.npy");
+    let write = |path: &Path, descr: &str, shape: &str, bytes: Vec<u8>| {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+        let header = format!("{header:<117}\n");
+        let mut file = b"\x93NUMPY\x01\x00".to_vec();
+        file.extend((header.len() as u16).to_le_bytes());
+        file.extend(header.bytes());
+        file.extend(bytes);
+        fs::write(path, file).unwrap();
+    };
+    let mut values = ndarray::Array2::zeros((150, 9));
+    states(150, 9).read(0..150, values.view_mut()).unwrap();
+    write(&path, "<f4", "(150, 9)", values.iter().flat_map(|value: &f32| value.to_le_bytes()).collect());
+    write(
+        &dir.path().join("x.sequence.npy"),
+        "<i8",
+        "(150,)",
+        [7i64; 150].iter().flat_map(|v| v.to_le_bytes()).collect(),
+    );
+    let data = Dataset::open(&[path.display().to_string()]).unwrap();
+    let mut warnings = vec![];
+    let outcome =
+        train(&data, &options(None, &json!({})), &AtomicBool::new(false), &mut |event| match event {
+            Event::Start { sequences, validation_rows, .. } => {
+                assert_eq!((*sequences, *validation_rows), (None, 30))
+            }
+            Event::Warning { message, .. } => warnings.push(message.clone()),
+            _ => {}
+        });
+    assert!(outcome.unwrap().summary.validation.is_some());
+    assert!(warnings.len() == 1 && warnings[0].contains("all rows are of one sequence"), "{warnings:?}");
 }
