@@ -1,7 +1,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::Scope;
 
 use ndarray::{Array2, ArrayView1, s};
@@ -107,6 +107,11 @@ impl<'a> Feed<'a> {
         }
         // a rendezvous: the thread holds one window and the consumer another, and no third one waits between
         let (send, receive) = sync_channel(0);
+        // both are of this thread and used again: what other threads allocate and free, the allocator keeps for each
+        let (give_back, empty) = channel();
+        for _ in 0..2 {
+            let _ = give_back.send(Vec::with_capacity(self.window * self.data.d_in()));
+        }
         let stop = std::sync::Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let mut to_skip = skipped;
@@ -117,14 +122,15 @@ impl<'a> Feed<'a> {
         }
         scope.spawn(move || {
             for window in windows.into_iter().skip(first) {
-                let filled = self.fill(&window, &stopped);
+                let Ok(buffer) = empty.recv() else { break };
+                let filled = self.fill(&window, buffer, &stopped);
                 let failed = filled.is_err();
                 if send.send(filled).is_err() || failed {
                     break;
                 }
             }
         });
-        Batches { batch, left, skipped: to_skip, current: None, from: From::Thread(receive, stop) }
+        Batches { batch, left, skipped: to_skip, current: None, from: From::Thread(receive, give_back, stop) }
     }
 
     /// The first rows of a shuffled pass that is none of training's, at most `rows` and a window full: a sample of the
@@ -150,7 +156,7 @@ impl<'a> Feed<'a> {
             order = shuffled.order_of(window);
             (self.kept()?, &order)
         } else {
-            all = shuffled.fill(window, &AtomicBool::new(false))?;
+            all = shuffled.fill(window, vec![], &AtomicBool::new(false))?;
             (&all.rows, &all.order)
         };
         let count = rows.min(order.len());
@@ -200,9 +206,11 @@ impl<'a> Feed<'a> {
         self.blocks[block as usize]..self.blocks[block as usize + 1]
     }
 
-    /// Reads the rows of a window.
-    fn fill(&self, window: &Window, stop: &AtomicBool) -> Result<Filled, DataError> {
-        let mut rows = Array2::zeros((window.rows, self.data.d_in()));
+    /// Reads the rows of a window into the memory of `buffer`.
+    fn fill(&self, window: &Window, mut buffer: Vec<f32>, stop: &AtomicBool) -> Result<Filled, DataError> {
+        let shape = (window.rows, self.data.d_in());
+        buffer.resize(shape.0 * shape.1, 0.0);
+        let mut rows = Array2::from_shape_vec(shape, buffer).expect("as many values");
         let (mut at, mut scratch) = (0, vec![]);
         for &block in &window.blocks {
             if stop.load(Ordering::Relaxed)
@@ -239,7 +247,7 @@ impl<'a> Feed<'a> {
         }
         let blocks = (0..self.blocks.len() as u32 - 1).collect();
         let window = Window { number: 0, blocks, rows: self.rows.count() };
-        let filled = self.fill(&window, &AtomicBool::new(false))?;
+        let filled = self.fill(&window, vec![], &AtomicBool::new(false))?;
         Ok(self.kept.get_or_init(|| filled.rows))
     }
 }
@@ -282,8 +290,8 @@ impl Batches<'_> {
                 Some((filled, given)) if *given < filled.order.len() => (filled, given),
                 _ => {
                     // the window before is given back before the next one is taken
-                    self.current = None;
-                    let filled = self.from.next()?;
+                    let before = self.current.take().map(|(filled, _)| filled.rows);
+                    let filled = self.from.next(before)?;
                     let skipped = std::mem::take(&mut self.skipped);
                     let (filled, given) = self.current.insert((filled, skipped));
                     (filled, given)
@@ -306,7 +314,7 @@ impl Batches<'_> {
 
 impl Drop for Batches<'_> {
     fn drop(&mut self) {
-        if let From::Thread(_, stop) = &self.from {
+        if let From::Thread(_, _, stop) = &self.from {
             stop.store(true, Ordering::Relaxed);
         }
     }
@@ -327,18 +335,25 @@ struct Filled {
 
 enum From<'a> {
     Kept(&'a Feed<'a>, Vec<Window>),
-    Thread(Receiver<Result<Filled, DataError>>, std::sync::Arc<AtomicBool>),
+    Thread(Receiver<Result<Filled, DataError>>, Sender<Vec<f32>>, std::sync::Arc<AtomicBool>),
 }
 
 impl From<'_> {
-    fn next(&mut self) -> Result<Filled, DataError> {
+    /// The next window; the one before has been used.
+    fn next(&mut self, before: Option<Array2<f32>>) -> Result<Filled, DataError> {
         match self {
             // the rows themselves stay where they are kept
             From::Kept(feed, windows) => {
                 let window = windows.pop().expect("one window holds all rows");
                 Ok(Filled { rows: Array2::zeros((0, 0)), order: feed.order_of(&window) })
             }
-            From::Thread(receive, _) => receive.recv().expect("the reader sends all rows or why it cannot"),
+            From::Thread(receive, give_back, _) => {
+                if let Some(before) = before {
+                    // after the last window nobody takes it
+                    let _ = give_back.send(before.into_raw_vec_and_offset().0);
+                }
+                receive.recv().expect("the reader sends all rows or why it cannot")
+            }
         }
     }
 }

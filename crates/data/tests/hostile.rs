@@ -148,7 +148,7 @@ static SOUND: LazyLock<Vec<(&str, Vec<u8>)>> = LazyLock::new(|| {
 });
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(1000)))]
     #[test]
     fn damage_never_ends_the_process(
         kind in 0usize..5,
@@ -267,7 +267,7 @@ fn apply(damage: &Damage, bytes: &mut Vec<u8>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(6000))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(6000)))]
     #[test]
     fn damaged_files_of_other_programs(
         which in any::<prop::sample::Index>(),

@@ -9,6 +9,9 @@ const SAMPLE_VALUES: usize = 1 << 26;
 /// Bytes for the windows that rows to be measured are read through, at most.
 pub const MEASURING: usize = 64 << 20;
 
+/// Bytes that the process takes beside model and rows: 60 MiB are Node's.
+const PROCESS: usize = 128 << 20;
+
 /// How the bytes of `--memory` are shared out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
@@ -21,12 +24,12 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// A quarter is left to reading, to batches and to the process itself.
+    /// A part is left to reading, to batches and to the process itself, with what the allocator keeps.
     pub fn new(memory: usize, d_in: usize) -> Self {
-        let waiting = memory / 4 * 3;
+        let waiting = memory - PROCESS.clamp(memory / 4, memory / 2);
         let measuring = (waiting / 4).min(MEASURING);
-        // rows, a copy of them and what is sorted
-        let sample = SAMPLE_ROWS.min(SAMPLE_VALUES / d_in).min(memory / (12 * d_in)).max(2);
+        // rows, their projections and those sorted, twice, beside all rows where they are kept: half of the memory
+        let sample = SAMPLE_ROWS.min(SAMPLE_VALUES / d_in).min(memory / (32 * d_in)).max(2);
         Self { training: waiting - measuring, measuring, sample }
     }
 }

@@ -1,0 +1,94 @@
+// Memory over a long time, and of data much larger than it.
+import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { describe, expect, test } from 'vitest'
+import { folder } from '../data.js'
+import { take, writeLarge } from '../faults/memory.js'
+import { Training, waitFor } from '../faults/training.js'
+
+/** What may be gained between the first window and the last. */
+const GROWTH = 1.02
+
+const median = (values: number[]) => values.toSorted((a, b) => a - b)[values.length >> 1] as number
+
+/** Medians of ten windows of these samples. */
+function windows(samples: number[]): number[] {
+  const length = Math.floor(samples.length / 10)
+  return Array.from({ length: 10 }, (_, at) => median(samples.slice(at * length, (at + 1) * length)))
+}
+
+function flat(samples: number[], what: string): void {
+  const medians = windows(samples)
+  const [first, last] = [medians[0] as number, medians.at(-1) as number]
+  console.log(`${what}, resident KiB in ten windows: ${medians.join(' ')}: ${(last / first).toFixed(4)}`)
+  expect(last / first).toBeLessThan(GROWTH)
+}
+
+describe.skipIf(process.platform !== 'linux')('resident memory', () => {
+  test('10,000 steps take as much at their end as after 1,000', async () => {
+    const settings = ['--d-sae', '256', '--batch-size', '128', '--steps', '10000', '--memory', '60K']
+    const training = new Training(folder(), settings).withData()
+    const run = training.start('run', '--checkpoint-every', '500')
+    const samples: number[] = []
+    let steps = 0
+    await training.step(run, 'run', 1000)
+    await waitFor(run, () => {
+      const status = readFileSync(`/proc/${run.child.pid}/status`, 'utf8')
+      const [, kilobytes] = /VmRSS:\s*(\d+)/.exec(status) ?? []
+      if (kilobytes) samples.push(Number(kilobytes))
+      if (samples.length % 50 === 0) steps = (training.told('run').at(-1) as { step?: number }).step ?? steps
+      return steps >= 9900
+    })
+    expect(await run.ended).toMatchObject({ status: 0 })
+    flat(samples, '10,000 steps')
+  })
+
+  test.each([
+    ['train', "(await train(states, { steps: 3, dSae: 64, batchSize: 64, device: 'cpu' })).model.dispose()"],
+    [
+      'load and encode',
+      'const model = await BinaryAutoencoder.load(out); await model.encode(states); model.dispose()',
+    ],
+  ])('1,000 times: %s, dispose', async (what, work) => {
+    const dist = JSON.stringify(pathToFileURL(join(import.meta.dirname, '..', '..', 'dist', 'index.js')).href)
+    const program = `
+      import { BinaryAutoencoder, train } from ${dist}
+      const data = new Float32Array(512 * 64).map((_, i) => Math.sin(i * i))
+      const states = { data, shape: [512, 64] }
+      const out = ${JSON.stringify(join(folder(), 'model'))}
+      const first = await train(states, { steps: 3, dSae: 64, device: 'cpu', out })
+      first.model.dispose()
+      const samples = []
+      for (let cycle = 0; cycle < 1200; cycle++) {
+        ${work}
+        gc()
+        // the first ones warm up: compiled code, the allocator's pools
+        if (cycle >= 200) samples.push(process.memoryUsage.rss() / 1024)
+      }
+      console.log(JSON.stringify(samples))`
+    const child = spawn(process.execPath, ['--expose-gc', '--input-type=module', '--eval', program])
+    let [stdout, stderr] = ['', '']
+    child.stdout.on('data', text => {
+      stdout += text
+    })
+    child.stderr.on('data', text => {
+      stderr += text
+    })
+    const status = await new Promise(resolve => child.on('close', resolve))
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+    flat(JSON.parse(stdout), what)
+  })
+
+  test.each([
+    ['200 steps', ['--steps', '200']],
+    ['a whole pass', ['--epochs', '1']],
+  ])('4 GiB are trained on in 256 MiB beside the model: %s', async (what, more) => {
+    const dir = folder()
+    writeLarge(join(dir, 'x.npy'), 2 ** 32)
+    const taken = await take(dir, 256, ...more)
+    console.log(`${what}, in MiB: ${JSON.stringify(taken)}`)
+    expect(taken.peak).toBeLessThan(taken.memory + taken.modelBytes)
+  })
+})
