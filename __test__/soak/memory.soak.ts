@@ -1,12 +1,10 @@
 // Memory over a long time, and of data much larger than it.
-import { spawn } from 'node:child_process'
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { describe, expect, test } from 'vitest'
+import { startProgram } from '../cli/bae.js'
 import { folder, rows, writeNpy } from '../data.js'
 import { take, writeLarge } from '../faults/memory.js'
-import { Training, waitFor } from '../faults/training.js'
 
 /** What may be gained between the first window and the last. */
 const GROWTH = 1.02
@@ -26,24 +24,35 @@ function flat(samples: number[], what: string): void {
   expect(last / first).toBeLessThan(GROWTH)
 }
 
+/** Runs a program that fills `samples`. */
+async function sampled(program: string): Promise<number[]> {
+  const dist = JSON.stringify(pathToFileURL(join(import.meta.dirname, '..', '..', 'dist', 'index.js')).href)
+  const text = `import { BinaryAutoencoder, train } from ${dist}
+    const samples = []
+    ${program}
+    console.log(JSON.stringify(samples))`
+  const ended = await startProgram(process.execPath, ['--expose-gc', '--input-type=module', '--eval', text])
+    .ended
+  expect(ended).toMatchObject({ status: 0, stderr: '' })
+  return JSON.parse(ended.stdout)
+}
+
 describe.skipIf(process.platform !== 'linux')('resident memory', () => {
   test('10,000 steps take as much at their end as after 1,000', async () => {
+    const dir = folder()
+    writeNpy(join(dir, 'x.npy'), rows(40_000, 64))
     // few passes, as of real data: what is told of each of them is kept
-    const settings = ['--d-sae', '256', '--batch-size', '64', '--steps', '10000', '--memory', '2M']
-    const training = new Training(folder(), settings)
-    writeNpy(join(training.dir, 'x.npy'), rows(40_000, 64))
-    const run = training.start('run', '--checkpoint-every', '500')
-    const samples: number[] = []
-    let steps = 0
-    await training.step(run, 'run', 1000)
-    await waitFor(run, () => {
-      const status = readFileSync(`/proc/${run.child.pid}/status`, 'utf8')
-      const [, kilobytes] = /VmRSS:\s*(\d+)/.exec(status) ?? []
-      if (kilobytes) samples.push(Number(kilobytes))
-      if (samples.length % 50 === 0) steps = (training.told('run').at(-1) as { step?: number }).step ?? steps
-      return steps >= 9900
-    })
-    expect(await run.ended).toMatchObject({ status: 0 })
+    const samples = await sampled(`
+      let seen = 0
+      const onEvent = ({ type, step }) => {
+        if (type !== 'step' || ++seen % 10 || seen < 1000) return
+        // what Node has not collected yet is no growth
+        gc()
+        samples.push(process.memoryUsage.rss() / 1024)
+      }
+      const [path, out] = ${JSON.stringify([join(dir, 'x.npy'), join(dir, 'run')])}
+      const settings = { dSae: 256, batchSize: 64, steps: 10000, memory: 2 ** 21, device: 'cpu', checkpointEvery: 500 }
+      ;(await train(path, { ...settings, out, onEvent })).model.dispose()`)
     flat(samples, '10,000 steps')
   })
 
@@ -54,33 +63,19 @@ describe.skipIf(process.platform !== 'linux')('resident memory', () => {
       'const model = await BinaryAutoencoder.load(out); await model.encode(states); model.dispose()',
     ],
   ])('1,000 times: %s, dispose', async (what, work) => {
-    const dist = JSON.stringify(pathToFileURL(join(import.meta.dirname, '..', '..', 'dist', 'index.js')).href)
-    const program = `
-      import { BinaryAutoencoder, train } from ${dist}
+    const samples = await sampled(`
       const data = new Float32Array(512 * 64).map((_, i) => Math.sin(i * i))
       const states = { data, shape: [512, 64] }
       const out = ${JSON.stringify(join(folder(), 'model'))}
       const first = await train(states, { steps: 3, dSae: 64, device: 'cpu', out })
       first.model.dispose()
-      const samples = []
       for (let cycle = 0; cycle < 1200; cycle++) {
         ${work}
         gc()
         // the first ones warm up: compiled code, the allocator's pools
         if (cycle >= 200) samples.push(process.memoryUsage.rss() / 1024)
-      }
-      console.log(JSON.stringify(samples))`
-    const child = spawn(process.execPath, ['--expose-gc', '--input-type=module', '--eval', program])
-    let [stdout, stderr] = ['', '']
-    child.stdout.on('data', text => {
-      stdout += text
-    })
-    child.stderr.on('data', text => {
-      stderr += text
-    })
-    const status = await new Promise(resolve => child.on('close', resolve))
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
-    flat(JSON.parse(stdout), what)
+      }`)
+    flat(samples, what)
   })
 
   test.each([
