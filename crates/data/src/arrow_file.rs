@@ -1,5 +1,5 @@
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow_ipc::{CompressionType, Endianness, MessageHeader, Precision, RecordBatch, Schema, Type};
 use ndarray::{ArrayViewMut2, Axis, s};
@@ -10,6 +10,7 @@ use crate::error::DataError;
 use crate::input_file::InputFile;
 use crate::numbers::{Element, Integer, Number, read_integers, read_values};
 use crate::open::{FileSource, Wanted};
+use crate::recent::Recent;
 use crate::table::{self, Field};
 use crate::unpack::{Codec, unpack};
 
@@ -25,8 +26,7 @@ pub(crate) struct ArrowSource {
     batches: Vec<Batch>,
     rows: usize,
     columns: Vec<(Column, Integer)>,
-    /// Of the hidden states and of each column.
-    unpacked: Vec<Mutex<Unpacked>>,
+    unpacked: Arc<Recent<Unpacked>>,
 }
 
 /// Where the values to read start.
@@ -35,10 +35,10 @@ enum Part<'a> {
     Unpacked(&'a [u8]),
 }
 
-/// Memory for the packed buffer that was unpacked last, used again for the next one: fresh memory costs more than unpacking.
+/// A buffer that was unpacked, in memory that is used again for the next one: fresh memory costs more than unpacking.
 #[derive(Default)]
-struct Unpacked {
-    batch: Option<usize>,
+pub(crate) struct Unpacked {
+    batch: usize,
     packed: Vec<u8>,
     bytes: Vec<u8>,
 }
@@ -89,7 +89,11 @@ enum Kind {
 
 /// Finds the hidden states and columns in an Arrow file or stream. The tables that describe it are verified by the crate;
 /// values are read where they lie, or unpacked batch by batch.
-pub(crate) fn open(file: Arc<InputFile>, wanted: &Wanted) -> Result<ArrowSource, DataError> {
+pub(crate) fn open(
+    file: Arc<InputFile>,
+    wanted: &Wanted,
+    unpacked: Arc<Recent<Unpacked>>,
+) -> Result<ArrowSource, DataError> {
     let path = file.path().to_owned();
     let damaged = |why: &dyn std::fmt::Display| damaged(&path, why);
     let mut messages = Messages::open(&file)?;
@@ -146,7 +150,6 @@ pub(crate) fn open(file: Arc<InputFile>, wanted: &Wanted) -> Result<ArrowSource,
         return Err(DataError::shape(format!("{name} has no rows, so no width; leave the file out")));
     };
     table::check_width(&name, d_in)?;
-    let unpacked = (0..=columns.len()).map(|_| Mutex::default()).collect();
     let columns = columns.into_iter().map(|(column, integer, _)| (column, integer)).collect();
     Ok(ArrowSource { name, element, d_in, batches, rows, columns, unpacked, file })
 }
@@ -585,16 +588,19 @@ impl ArrowSource {
         let Some((codec, size)) = buffer.packed else {
             return read(Part::InFile(buffer.offset + part.start as u64));
         };
-        let mut unpacked = self.unpacked[which].lock().unwrap_or_else(PoisonError::into_inner);
-        if unpacked.batch != Some(batch) {
-            let Unpacked { batch: known, packed, bytes } = &mut *unpacked;
-            *known = None;
-            packed.resize(buffer.length as usize, 0);
-            self.file.read_at(packed, buffer.offset)?;
-            unpack(codec, packed, size, bytes).map_err(|why| damaged(self.file.path(), &why))?;
-            *known = Some(batch);
-        }
-        read(Part::Unpacked(&unpacked.bytes[part]))
+        let column = which.checked_sub(1).map(|at| self.columns[at].0);
+        self.unpacked.with(&self.file, column, |last| {
+            let (is_of_file, mut unpacked) = last.unwrap_or_default();
+            if !is_of_file || unpacked.batch != batch {
+                unpacked.batch = batch;
+                unpacked.packed.resize(buffer.length as usize, 0);
+                self.file.read_at(&mut unpacked.packed, buffer.offset)?;
+                unpack(codec, &unpacked.packed, size, &mut unpacked.bytes)
+                    .map_err(|why| damaged(self.file.path(), &why))?;
+            }
+            read(Part::Unpacked(&unpacked.bytes[part]))?;
+            Ok((unpacked, ()))
+        })
     }
 
     /// Batch, first row in it, and which of the rows asked for it has.

@@ -25,6 +25,7 @@ mod parquet_file;
 mod parquet_pages;
 mod pickle;
 mod random;
+mod recent;
 mod row_set;
 mod safetensors_file;
 mod scratch;

@@ -2,9 +2,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::arrow_file::Unpacked;
 use crate::dataset::Source;
 use crate::error::DataError;
 use crate::input_file::InputFile;
+use crate::parquet_pages::Pages;
+use crate::recent::Recent;
 use crate::scratch::Scratch;
 use crate::{arrow_file, npy, npz, parquet_file, safetensors_file, torch_file};
 
@@ -72,8 +75,16 @@ pub(crate) fn files(specs: &[String]) -> Result<Vec<Box<dyn FileSource>>, DataEr
         found.append(&mut find(spec)?);
     }
     let hold_open = found.len() <= MAX_HELD_OPEN;
-    let mut scratch = Scratch::default();
-    found.iter().map(|(path, wanted)| open(path, wanted, hold_open, &mut scratch)).collect()
+    let mut shared = Shared::default();
+    found.iter().map(|(path, wanted)| open(path, wanted, hold_open, &mut shared)).collect()
+}
+
+/// What files that are opened together have in common.
+#[derive(Default)]
+struct Shared {
+    scratch: Scratch,
+    unpacked: Arc<Recent<Unpacked>>,
+    pages: Arc<Recent<Pages>>,
 }
 
 /// Reads the header of a file and finds what is wanted in it.
@@ -81,7 +92,7 @@ fn open(
     path: &Path,
     wanted: &Wanted,
     hold_open: bool,
-    scratch: &mut Scratch,
+    shared: &mut Shared,
 ) -> Result<Box<dyn FileSource>, DataError> {
     let open = || -> Result<Arc<InputFile>, DataError> {
         let file = if hold_open { InputFile::open(path) } else { InputFile::open_for_each_read(path) };
@@ -90,11 +101,13 @@ fn open(
     Ok(match extension(path).as_deref() {
         Some("safetensors") => Box::new(safetensors_file::open(open()?, wanted)?),
         Some("npy") => Box::new(npy::open(open()?, wanted)?),
-        Some("npz") => Box::new(npz::open(open()?, wanted, scratch)?),
+        Some("npz") => Box::new(npz::open(open()?, wanted, &mut shared.scratch)?),
         // .bin is what many programs call theirs: it is taken where it is named, and never looked for
-        Some("pt" | "pth" | "bin") => Box::new(torch_file::open(open()?, wanted, scratch)?),
-        Some("arrow" | "arrows" | "feather" | "ipc") => Box::new(arrow_file::open(open()?, wanted)?),
-        Some("parquet") => Box::new(parquet_file::open(open()?, wanted)?),
+        Some("pt" | "pth" | "bin") => Box::new(torch_file::open(open()?, wanted, &mut shared.scratch)?),
+        Some("arrow" | "arrows" | "feather" | "ipc") => {
+            Box::new(arrow_file::open(open()?, wanted, shared.unpacked.clone())?)
+        }
+        Some("parquet") => Box::new(parquet_file::open(open()?, wanted, shared.pages.clone())?),
         _ => {
             return Err(DataError::format(format!(
                 "{} is none of {FORMATS}; convert it to one of them, [rows, d_in]",

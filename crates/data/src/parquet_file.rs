@@ -1,6 +1,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ndarray::{ArrayViewMut2, Axis};
 use parquet::basic::{Compression, ConvertedType, LogicalType, Type as Physical};
@@ -14,6 +14,7 @@ use crate::input_file::InputFile;
 use crate::numbers::{Element, Integer, Number};
 use crate::open::{FileSource, Wanted};
 use crate::parquet_pages::{Chunk, Leaf, Pages, Stop};
+use crate::recent::Recent;
 use crate::table::{self, Field};
 use crate::thrift::{BINARY, I32, LIST, STRUCT, Thrift};
 use crate::unpack::Codec;
@@ -29,6 +30,8 @@ pub(crate) struct ParquetSource {
     rows: usize,
     states: Reader,
     columns: Vec<(Column, Integer, Reader)>,
+    /// How far pages are read: reading on does not start again.
+    open: Arc<Recent<Pages>>,
 }
 
 struct Group {
@@ -36,16 +39,21 @@ struct Group {
     rows: usize,
 }
 
-/// The pages of one column, and how far they are read: reading on does not start again.
+/// Where the pages of one column lie.
 struct Reader {
+    /// Absent for the hidden states.
+    column: Option<Column>,
     leaf: Leaf,
     /// One for each of the groups.
     chunks: Vec<Chunk>,
-    open: Mutex<Option<Pages>>,
 }
 
 /// Finds the hidden states and columns in a Parquet file.
-pub(crate) fn open(file: Arc<InputFile>, wanted: &Wanted) -> Result<ParquetSource, DataError> {
+pub(crate) fn open(
+    file: Arc<InputFile>,
+    wanted: &Wanted,
+    open: Arc<Recent<Pages>>,
+) -> Result<ParquetSource, DataError> {
     let path = file.path().to_owned();
     let metadata = metadata(&file)?;
     let schema = metadata.file_metadata().schema_descr();
@@ -65,7 +73,7 @@ pub(crate) fn open(file: Arc<InputFile>, wanted: &Wanted) -> Result<ParquetSourc
             .filter(|&rows| rows < 1 << 48)
             .ok_or_else(|| damaged(&path, &"too many rows"))?;
     }
-    let reader = |leaf: usize| -> Result<Reader, DataError> {
+    let reader = |leaf: usize, column: Option<Column>| -> Result<Reader, DataError> {
         let described = schema.column(leaf);
         let chunks = metadata.row_groups().iter().filter(|group| group.num_rows() > 0).map(|group| {
             let column =
@@ -102,7 +110,7 @@ pub(crate) fn open(file: Arc<InputFile>, wanted: &Wanted) -> Result<ParquetSourc
             max_def: described.max_def_level(),
             kind: described,
         };
-        Ok(Reader { leaf, chunks: chunks.collect::<Result<_, _>>()?, open: Mutex::new(None) })
+        Ok(Reader { column, leaf, chunks: chunks.collect::<Result<_, _>>()? })
     };
     let name = format!("{}#{}", path.display(), fields[states].name);
     groups.retain(|group| group.rows > 0);
@@ -113,14 +121,14 @@ pub(crate) fn open(file: Arc<InputFile>, wanted: &Wanted) -> Result<ParquetSourc
         unreachable!("hidden states are floats")
     };
     let leaf_of = |field: usize| fields[field].leaf;
-    let mut states = reader(leaf_of(states))?;
+    let mut states = reader(leaf_of(states), None)?;
     states.leaf.width = width(&file, &name, &groups, &states)?;
     let columns = columns.into_iter().map(|(column, field)| match fields[field].number {
-        Some(Number::Integer(integer)) => Ok((column, integer, reader(leaf_of(field))?)),
+        Some(Number::Integer(integer)) => Ok((column, integer, reader(leaf_of(field), Some(column))?)),
         _ => unreachable!("columns are whole numbers"),
     });
     let columns = columns.collect::<Result<_, _>>()?;
-    Ok(ParquetSource { name, element, d_in: states.leaf.width, groups, rows, states, columns, file })
+    Ok(ParquetSource { name, element, d_in: states.leaf.width, groups, rows, states, columns, open, file })
 }
 
 fn damaged(path: &Path, why: &dyn std::fmt::Display) -> DataError {
@@ -297,21 +305,22 @@ impl ParquetSource {
         mut take: impl FnMut(&[u8]),
     ) -> Result<(), DataError> {
         let end = start + count;
-        let mut open = reader.open.lock().unwrap_or_else(PoisonError::into_inner);
         while start < end {
             let at = self.groups.partition_point(|group| group.start <= start) - 1;
             let group = &self.groups[at];
             let rows = (group.start + group.rows).min(end) - start;
             let width = reader.leaf.width;
             let (from, values) = ((start - group.start) * width, rows * width);
-            // after an error the pages are at no known place: they are opened again then
-            let mut pages = match open.take() {
-                Some(pages) if pages.is_at_or_before(&reader.chunks[at], from) => pages,
-                _ => Pages::new(reader.leaf.clone(), reader.chunks[at].clone()),
-            };
-            guarded(self.file.path(), || pages.read(&self.file, from, values, &mut take))
-                .map_err(|stop| stop.into_error(name, group.start))?;
-            *open = Some(pages);
+            self.open.with(&self.file, reader.column, |last| {
+                let mut pages = match last {
+                    Some((true, pages)) if pages.is_at_or_before(&reader.chunks[at], from) => pages,
+                    _ => Pages::new(reader.leaf.clone(), reader.chunks[at].clone()),
+                };
+                // after an error the pages are at no known place: they are opened again then
+                guarded(self.file.path(), || pages.read(&self.file, from, values, &mut take))
+                    .map_err(|stop| stop.into_error(name, group.start))?;
+                Ok::<_, DataError>((pages, ()))
+            })?;
             start += rows;
         }
         Ok(())
