@@ -2,7 +2,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 
 /** Help text of the DATA argument. */
 export const DATA =
-  'files, folders or globs of hidden states (.safetensors, .npy, .npz, .pt, .pth, .parquet, .arrow, .arrows, .feather, .ipc); ' +
+  'files, folders or globs of hidden states (.safetensors, .npy, .npz, .pt, .pth, .parquet, .pq, .arrow, .arrows, .feather, .ipc); ' +
   'FILE#NAME picks a tensor or column, FILE#NAME:layer=INDEX one layer of [tokens, layers, d_in]'
 
 /** Help text of the MODEL argument. */

@@ -12,11 +12,11 @@ use crate::scratch::Scratch;
 use crate::{arrow_file, npy, npz, parquet_file, safetensors_file, torch_file};
 
 /// Extensions of the files of hidden states that folders and patterns take.
-pub const EXTENSIONS: [&str; 10] =
-    ["safetensors", "npy", "npz", "pt", "pth", "parquet", "arrow", "arrows", "feather", "ipc"];
+pub const EXTENSIONS: [&str; 11] =
+    ["safetensors", "npy", "npz", "pt", "pth", "parquet", "pq", "arrow", "arrows", "feather", "ipc"];
 
 /// The same, for messages.
-const FORMATS: &str = ".safetensors, .npy, .npz, .pt, .pth, .parquet, .arrow, .arrows, .feather or .ipc";
+const FORMATS: &str = ".safetensors, .npy, .npz, .pt, .pth, .parquet, .pq, .arrow, .arrows, .feather or .ipc";
 
 /// What a spec picks in its files.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +107,7 @@ fn open(
         Some("arrow" | "arrows" | "feather" | "ipc") => {
             Box::new(arrow_file::open(open()?, wanted, shared.unpacked.clone())?)
         }
-        Some("parquet") => Box::new(parquet_file::open(open()?, wanted, shared.pages.clone())?),
+        Some("parquet" | "pq") => Box::new(parquet_file::open(open()?, wanted, shared.pages.clone())?),
         _ => {
             return Err(DataError::format(format!(
                 "{} is none of {FORMATS}; convert it to one of them, [rows, d_in]",
