@@ -438,7 +438,7 @@ pub fn check_finite(values: ArrayView2<f32>, name: &str, first_row: usize) -> Re
 fn no_column(source: &dyn Source, column: Column) -> DataError {
     let columns: Vec<String> = source.columns().iter().map(Column::to_string).collect();
     DataError::argument(format!(
-        "{} has no column {column}{}; name another one, or add it under one of the names {}",
+        "{} has no column {column}{}; name another one, or add it, one whole number a row, under one of the names {}",
         source.name(),
         if columns.is_empty() { String::new() } else { format!(", only {}", columns.join(", ")) },
         column.names().join(", ")

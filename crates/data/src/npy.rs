@@ -39,15 +39,12 @@ pub(crate) fn open(file: Arc<InputFile>, wanted: &Wanted) -> Result<TensorSource
             continue;
         }
         let column = Arc::new(file.beside(&path)?);
-        let array = Array::in_file(&column)?;
-        if !matches!(array.number, Some(Number::Integer(_))) {
-            return Err(DataError::format(format!(
-                "{} is of type {:?}; a column is whole numbers: convert it in Python with \
-                 np.save(path, array.astype('<i8'))",
-                path.display(),
-                array.descr
-            )));
-        }
+        // what does not fit is no column, as in a file of several tensors
+        let array = match Array::in_file(&column) {
+            Ok(array) if matches!(array.number, Some(Number::Integer(_))) => array,
+            Ok(_) | Err(DataError::UnsupportedFormat(_)) => continue,
+            Err(error) => return Err(error),
+        };
         tensors.push(array.tensor(name));
         places.push(Place { file: column, offset: array.offset });
     }

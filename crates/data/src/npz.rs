@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use crate::archive::Archive;
-use crate::column::Column;
 use crate::error::DataError;
 use crate::input_file::InputFile;
 use crate::npy::Array;
@@ -28,7 +27,11 @@ pub(crate) fn open(
                 arrays.push((index, array.offset));
             }
             // an array that nobody asks for may be of any kind
-            Err(error @ DataError::UnsupportedFormat(_)) if !matters(&name, wanted) => left_out = Some(error),
+            Err(error @ DataError::UnsupportedFormat(_))
+                if wanted.tensor.as_deref().unwrap_or(PREFERRED) != name =>
+            {
+                left_out = Some(error)
+            }
             Err(error) => return Err(error),
         }
     }
@@ -42,8 +45,4 @@ pub(crate) fn open(
         let Place { file, offset: start } = archive.place(member, scratch)?;
         Ok(Place { file, offset: start + offset })
     })
-}
-
-fn matters(name: &str, wanted: &Wanted) -> bool {
-    wanted.tensor.as_deref().unwrap_or(PREFERRED) == name || Column::named(name).is_some()
 }

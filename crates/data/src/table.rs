@@ -6,7 +6,7 @@ use crate::column::Column;
 use crate::error::DataError;
 use crate::numbers::Number;
 use crate::open::Wanted;
-use crate::tensor_file::{PREFERRED, check_new_column};
+use crate::tensor_file::{PREFERRED, named_columns};
 
 /// A column of a table that is read here: numbers, or lists of numbers.
 pub(crate) struct Field {
@@ -82,17 +82,12 @@ pub(crate) fn find(
             listing()
         )));
     }
-    let mut columns: Vec<(Column, usize)> = Vec::new();
-    for (at, field) in fields.iter().enumerate() {
-        let (Some(column), Some(Number::Integer(_)), false) =
-            (Column::named(&field.name), field.number, field.is_vector)
-        else {
-            continue;
+    let columns = named_columns(|name| {
+        let is_column = |field: &Field| {
+            field.name == name && matches!(field.number, Some(Number::Integer(_))) && !field.is_vector
         };
-        let known = columns.iter().map(|&(known, at)| (known, &fields[at].name[..]));
-        check_new_column(path, known, column, &field.name)?;
-        columns.push((column, at));
-    }
+        fields.iter().position(is_column)
+    });
     Ok((states, columns))
 }
 
@@ -106,4 +101,33 @@ pub(crate) fn check_width(name: &str, d_in: usize) -> Result<(), DataError> {
     Err(DataError::shape(format!(
         "{name} has hidden states of width {d_in}; they need one from 1 to {MAX_WIDTH}: save them anew"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Field, find};
+    use crate::column::Column;
+    use crate::numbers::{Element, Integer, Number};
+    use crate::open::Wanted;
+
+    #[test]
+    fn what_does_not_fit_is_no_column() {
+        let field =
+            |name: &str, number, is_vector| Field { name: name.to_owned(), number, is_vector, leaf: 0 };
+        let integer = Some(Number::Integer(Integer::I64));
+        let fields = [
+            field("input_ids", integer, false),
+            field("token_ids", integer, false),
+            field("token", integer, true),
+            field("hidden_states", Some(Number::Float(Element::F32)), true),
+            field("position", integer, true),
+            field("layer", None, false),
+            field("group", Some(Number::Float(Element::F32)), false),
+            field("sequence_id", integer, false),
+        ];
+        let (states, columns) = find(Path::new("x.parquet"), &fields, &Wanted::default()).unwrap();
+        assert_eq!((states, columns), (3, vec![(Column::Token, 1), (Column::Sequence, 7)]));
+    }
 }

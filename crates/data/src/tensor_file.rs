@@ -96,9 +96,21 @@ impl TensorSource {
             )));
         };
         let mut columns = Vec::new();
-        for (column, index) in stored_columns(path, tensors, rows, &chosen.shape)? {
+        let one_for_each_row = |name: &str| {
+            let is_column = |tensor: &Tensor| {
+                tensor.name == name
+                    && matches!(tensor.number, Some(Number::Integer(_)))
+                    && tensor.shape == [rows]
+            };
+            tensors.iter().position(is_column)
+        };
+        for (column, index) in named_columns(one_for_each_row) {
             let Some(Number::Integer(integer)) = tensors[index].number else { continue };
-            columns.push((column, Numbers::Stored(integer, place(index)?)));
+            match place(index) {
+                // a view, say, that cannot be read as it lies
+                Err(DataError::UnsupportedFormat(_)) => {}
+                place => columns.push((column, Numbers::Stored(integer, place?))),
+            }
         }
         if let Some(layer) = wanted.layer {
             // such a file is the dump of one request
@@ -334,50 +346,10 @@ fn sizes(path: &Path, chosen: &Tensor, wanted: &Wanted) -> Result<(usize, usize,
     Ok((rows, layers, d_in))
 }
 
-/// The whole numbers under a column's name.
-fn stored_columns(
-    path: &Path,
-    tensors: &[Tensor],
-    rows: usize,
-    states: &[usize],
-) -> Result<Vec<(Column, usize)>, DataError> {
-    let mut columns: Vec<(Column, usize)> = Vec::new();
-    for (index, tensor) in tensors.iter().enumerate() {
-        let (Some(column), Some(Number::Integer(_))) = (Column::named(&tensor.name), tensor.number) else {
-            continue;
-        };
-        if tensor.shape != [rows] {
-            return Err(DataError::shape(format!(
-                "{} has shape {:?}, the hidden states have {states:?}; it needs one number a row: [{rows}]",
-                full_name(path, &tensor.name),
-                tensor.shape
-            )));
-        }
-        check_new_column(
-            path,
-            columns.iter().map(|&(known, at)| (known, &tensors[at].name[..])),
-            column,
-            &tensor.name,
-        )?;
-        columns.push((column, index));
-    }
-    Ok(columns)
-}
-
-/// Checks that a file does not bring a column twice.
-pub(crate) fn check_new_column<'a>(
-    path: &Path,
-    mut columns: impl Iterator<Item = (Column, &'a str)>,
-    column: Column,
-    name: &str,
-) -> Result<(), DataError> {
-    match columns.find(|&(known, _)| known == column) {
-        Some((_, other)) => Err(DataError::format(format!(
-            "{} has both {other} and {name}, which mean the same column, {column}; rename one",
-            path.display()
-        ))),
-        None => Ok(()),
-    }
+/// The columns in a file, each by the first of its names that `index` finds something fitting under.
+pub(crate) fn named_columns(index: impl Fn(&str) -> Option<usize>) -> Vec<(Column, usize)> {
+    let found = |column: Column| column.names().iter().find_map(|&name| Some((column, index(name)?)));
+    Column::ALL.into_iter().filter_map(found).collect()
 }
 
 /// A number for a file that is one sequence: FNV-1a of its name, the same on every machine, without the sign.

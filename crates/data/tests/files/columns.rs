@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use bae_data::Column;
+use bae_data::{Column, Dataset};
 use ndarray::{Array2, Array3, s};
 use proptest::prelude::*;
 use safetensors::Dtype;
@@ -99,33 +99,31 @@ fn columns_that_do_not_fit() {
     };
     let states = ("x", Dtype::F32, &[3, 2][..]);
     for shape in [&[4][..], &[3, 1], &[]] {
+        let source = result(&[states, ("token_ids", Dtype::I64, shape), ("group", Dtype::U8, &[3])]).unwrap();
+        assert_eq!(source.columns(), [Column::Group], "{shape:?}");
         assert_error(
-            result(&[states, ("token_ids", Dtype::I64, shape)]),
-            "SHAPE_MISMATCH",
-            &["x.safetensors#token_ids", &format!("shape {shape:?}"), "[3, 2]"],
+            Dataset::new(vec![source]).unwrap().read_column(Column::Token, 0..3, &mut [0; 3]),
+            "INVALID_ARGUMENT",
+            &[
+                "has no column token, only group",
+                "one whole number a row, under one of the names token, token_ids",
+            ],
         );
     }
-    assert_error(
-        result(&[states, ("token_ids", Dtype::I64, &[3]), ("input_ids", Dtype::I32, &[3])]),
-        "UNSUPPORTED_FORMAT",
-        &["input_ids", "token_ids", "column, token"],
-    );
     // numbers of another kind, or under a name that says nothing, are no columns
     let others = [states, ("token_ids", Dtype::F32, &[3]), ("loss_mask", Dtype::U8, &[7])];
     assert_eq!(result(&others).unwrap().columns(), []);
     write_npy(&dir.path().join("y.npy"), [2, 1], &[0.0; 2]);
+    let columns = || open_source(dir.path().join("y.npy").to_str().unwrap()).unwrap().columns();
     let beside = dir.path().join("y.token_ids.npy");
-    write_npy(&beside, [2, 1], &[0.0; 2]);
-    assert_error(
-        open_path(&dir.path().join("y.npy")),
-        "UNSUPPORTED_FORMAT",
-        &["y.token_ids.npy", "whole numbers"],
-    );
-    fs::write(&beside, npy_bytes(1, "<i8", "False", "(3,)", &[0; 24])).unwrap();
-    assert_error(open_path(&dir.path().join("y.npy")), "SHAPE_MISMATCH", &["[3]", "[2, 1]"]);
+    for (descr, shape, bytes) in [("<f4", "(2, 1)", 8), ("<i8", "(3,)", 24), ("<U2", "(2,)", 16)] {
+        fs::write(&beside, npy_bytes(1, descr, "False", shape, &vec![0; bytes])).unwrap();
+        assert_eq!(columns(), [], "{descr} {shape}");
+    }
+    fs::write(&beside, npy_bytes(1, "<i4", "True", "(2, 2)", &[0; 16])).unwrap();
+    assert_eq!(columns(), [], "Fortran order");
     fs::write(&beside, npy_bytes(1, "<i8", "False", "(2,)", &[0; 16])).unwrap();
-    fs::write(dir.path().join("y.token.npy"), npy_bytes(1, "<i8", "False", "(2,)", &[0; 16])).unwrap();
-    assert_error(open_path(&dir.path().join("y.npy")), "UNSUPPORTED_FORMAT", &["token_ids", "column, token"]);
+    assert_eq!(columns(), [Column::Token]);
     // without y.npy it is a file like any other
     fs::rename(dir.path().join("y.npy"), dir.path().join("z.npy")).unwrap();
     write_npy(&dir.path().join("y.position.npy"), [1, 1], &[0.0]);
@@ -206,6 +204,51 @@ fn fnv1a_63(bytes: &[u8]) -> i64 {
         hash = hash.wrapping_mul(0x100000001b3);
     }
     (hash >> 1) as i64
+}
+
+/// What prompts, layers and batches are called as well is no column of one number a row.
+#[test]
+fn tensors_of_other_shapes_that_go_by_the_name_of_a_column() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("x.safetensors");
+    let ids = i64_bytes(&(0..30).collect::<Vec<_>>());
+    let tensors = [
+        ("hidden_states", Dtype::F32, &[30, 4, 2][..], &[0; 960][..]),
+        ("input_ids", Dtype::I64, &[3, 10], &ids),
+        ("layer", Dtype::I64, &[], &ids[..8]),
+        ("position_ids", Dtype::I64, &[30], &ids),
+    ];
+    write_safetensors(&path, &tensors);
+    let source = open_source(&format!("{}#hidden_states:layer=1", path.display())).unwrap();
+    assert!(!source.columns().contains(&Column::Token));
+    assert_eq!(column(&*source, Column::Layer), [1; 30]);
+    assert_eq!(column(&*source, Column::Position), (0..30).collect::<Vec<_>>());
+}
+
+/// Of several names for one column the first in the list counts, if it fits.
+#[test]
+fn two_names_for_one_column() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("x.safetensors");
+    let (ours, theirs) = (i64_bytes(&[1, 2]), i64_bytes(&[3, 4]));
+    let tokens = |first: &[usize]| {
+        let tensors = [
+            ("x", Dtype::F32, &[2, 1][..], &[0; 8][..]),
+            ("input_ids", Dtype::I64, &[2], &theirs),
+            ("token_ids", Dtype::I64, first, &ours),
+        ];
+        write_safetensors(&path, &tensors);
+        column(&*open_source(path.to_str().unwrap()).unwrap(), Column::Token)
+    };
+    assert_eq!(tokens(&[2]), [1, 2]);
+    assert_eq!(tokens(&[1, 2]), [3, 4]);
+    write_npy(&dir.path().join("y.npy"), [2, 1], &[0.0; 2]);
+    for (name, bytes) in [("input_ids", &theirs), ("token", &ours)] {
+        let beside = dir.path().join(format!("y.{name}.npy"));
+        fs::write(beside, npy_bytes(1, "<i8", "False", "(2,)", bytes)).unwrap();
+    }
+    let source = open_source(dir.path().join("y.npy").to_str().unwrap()).unwrap();
+    assert_eq!(column(&*source, Column::Token), [1, 2]);
 }
 
 /// Columns of the file itself come before what its name and shape say.

@@ -72,7 +72,7 @@ fn npz() {
     assert_eq!(source.name(), fixture("layers.npz#x:layer=2"));
     assert_eq!(column(&*source, Column::Layer), [2; ROWS]);
     assert_error(open(&[&fixture("layers.npz")]), "SHAPE_MISMATCH", &["[37, 3, 5]", "layer=0 to layer=2"]);
-    assert_error(open(&[&fixture("stored.npz#other")]), "SHAPE_MISMATCH", &["token_ids", "[37]", "[2, 2]"]);
+    assert_eq!(open_source(&fixture("stored.npz#other")).unwrap().columns(), []);
     assert_error(
         open(&[&fixture("stored.npz#x")]),
         "INVALID_ARGUMENT",
