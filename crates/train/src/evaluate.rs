@@ -153,6 +153,11 @@ pub(crate) fn measure(
     Ok((evaluation, scaled_error / values))
 }
 
+/// Rows that are measured together.
+pub(crate) fn measured_rows(d_sae: usize) -> usize {
+    CHUNK.min(CHUNK_VALUES.div_ceil(d_sae))
+}
+
 /// Means and divisors that layer normalisation took from the rows, if the model asks for it.
 type Norms<'a> = Option<&'a [(f32, f32)]>;
 
@@ -161,7 +166,7 @@ fn through(
     feed: &Feed,
     mut each: impl FnMut(usize, &Array2<f32>, Norms, BitMatrix) -> Result<bool, TrainError>,
 ) -> Result<(), TrainError> {
-    let chunk = CHUNK.min(CHUNK_VALUES.div_ceil(model.backend.d_sae()));
+    let chunk = measured_rows(model.backend.d_sae());
     std::thread::scope(|scope| {
         let mut batches = feed.batches(scope, 0, chunk, 0);
         let mut done = 0;

@@ -1,5 +1,6 @@
 //! What training takes, stated before it starts.
 
+use crate::evaluate::measured_rows;
 use crate::{Plan, TrainError};
 
 /// Rows that centre, scale and directions are measured on, at most ...
@@ -41,7 +42,10 @@ impl Plan {
         // parameters and two moments, the same once more and folded while a checkpoint is written, the model kept as the best
         let models =
             8 + usize::from(self.clip_norm.is_some()) + 2 * usize::from(self.resample_every.is_some());
-        step_bytes(d_in, self.d_sae, batch, models)
+        let step = step_bytes(d_in, self.d_sae, batch, models);
+        // rows that are measured, their pre-activations and what is made of them again
+        let measured = measured_rows(self.d_sae).min(training_rows);
+        step.saturating_add(4 * measured.saturating_mul((2 * d_in).saturating_add(self.d_sae)))
     }
 
     /// Asks the system for all that training takes at once, and gives it back: running out of memory later would end
