@@ -24,6 +24,7 @@ mod open;
 mod parquet_file;
 mod parquet_pages;
 mod pickle;
+mod quietly;
 mod random;
 mod recent;
 mod row_set;

@@ -1,4 +1,3 @@
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use crate::input_file::InputFile;
 use crate::numbers::{Element, Integer, Number};
 use crate::open::{FileSource, Wanted};
 use crate::parquet_pages::{Chunk, Leaf, Pages, Stop};
+use crate::quietly::quietly;
 use crate::recent::Recent;
 use crate::table::{self, Field};
 use crate::thrift::{BINARY, I32, LIST, STRUCT, Thrift};
@@ -155,10 +155,10 @@ fn metadata(file: &InputFile) -> Result<ParquetMetaData, DataError> {
         return Err(damaged(path, &"its schema is none of a table"));
     }
     // the crate promises no end of damage that it takes without a panic
-    match catch_unwind(AssertUnwindSafe(|| ParquetMetaDataReader::decode_metadata(&bytes))) {
-        Ok(Ok(metadata)) => Ok(metadata),
-        Ok(Err(error)) => Err(damaged(path, &error)),
-        Err(_) => Err(damaged(path, &"its metadata contradicts itself")),
+    match quietly(|| ParquetMetaDataReader::decode_metadata(&bytes)) {
+        Some(Ok(metadata)) => Ok(metadata),
+        Some(Err(error)) => Err(damaged(path, &error)),
+        None => Err(damaged(path, &"its metadata contradicts itself")),
     }
 }
 
@@ -274,6 +274,7 @@ fn width(file: &InputFile, name: &str, groups: &[Group], states: &Reader) -> Res
             guarded(file.path(), || pages.first_length(file)).map_err(|stop| stop.into_error(name, 0))?
         }
     };
+    table::check_width(name, width)?;
     let fits = |(group, chunk): (&Group, &Chunk)| group.rows.checked_mul(width) == Some(chunk.values);
     if let Some(at) = groups.iter().zip(&states.chunks).position(|pair| !fits(pair)) {
         let leaf = Leaf { width, ..states.leaf.clone() };
@@ -285,13 +286,11 @@ fn width(file: &InputFile, name: &str, groups: &[Group], states: &Reader) -> Res
             &format_args!("{} values in {} rows of width {width}", states.chunks[at].values, groups[at].rows),
         ));
     }
-    table::check_width(name, width)?;
     Ok(width)
 }
 
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
-    catch_unwind(AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err(Stop::Error(damaged(path, &"its pages contradict themselves"))))
+    quietly(read).unwrap_or_else(|| Err(Stop::Error(damaged(path, &"its pages contradict themselves"))))
 }
 
 impl ParquetSource {

@@ -147,11 +147,11 @@ impl Pages {
         Ok(())
     }
 
-    /// Number of values of the first row, as far as the first page goes.
+    /// Number of values of the first row, as far as the first page that has some goes.
     pub(crate) fn first_length(&mut self, file: &InputFile) -> Result<usize, Stop> {
         loop {
             let (header, bytes) = self.next(file)?;
-            let Some(data) = &header.data else { continue };
+            let Some(data) = header.data.as_ref().filter(|data| data.values > 0) else { continue };
             let (levels, _) = self.split(&header, data, &bytes)?;
             // it ends where the second level 0 stands
             let mut length = data.values;

@@ -359,6 +359,51 @@ fn schemas_that_grow() {
     }
 }
 
+/// A Parquet file of one column of lists of floats, with a page for each of `pages`: the lengths of its lists of zeros.
+fn parquet_of(pages: &[&[usize]]) -> Vec<u8> {
+    use parquet::data_type::FloatType;
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    let schema = "message m { required group x (LIST) { repeated group list { required float element; } } }";
+    let schema = parquet::schema::parser::parse_message_type(schema).unwrap();
+    let most = pages.iter().map(|lists| lists.len()).max().unwrap();
+    let properties = WriterProperties::builder()
+        .set_data_page_row_count_limit(most)
+        .set_write_batch_size(pages.iter().flat_map(|lists| lists.iter()).sum());
+    let mut bytes = vec![];
+    let mut writer = SerializedFileWriter::new(&mut bytes, schema.into(), properties.build().into()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    for lists in pages {
+        let starts = lists.iter().flat_map(|&length| (0..length).map(|at| i16::from(at > 0)));
+        let starts: Vec<i16> = starts.collect();
+        let (values, levels) = (vec![0.0; starts.len()], vec![1; starts.len()]);
+        column.typed::<FloatType>().write_batch(&values, Some(&levels), Some(&starts)).unwrap();
+    }
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    bytes
+}
+
+/// A width of 0 would be divided by.
+#[test]
+fn a_first_page_without_values() {
+    let sound = parquet_of(&[&[2, 1], &[1, 1]]);
+    let error = error_of("x.parquet", &sound);
+    assert!(
+        error.code() == "UNSUPPORTED_FORMAT" && error.to_string().contains("row 1 has another"),
+        "{error}"
+    );
+    // the header of the first data page, and its number of values
+    let start = sound.windows(2).position(|pair| pair == [0x2c, 0x15]).unwrap() + 2;
+    assert_eq!(sound[start], 3 << 1);
+    let mut damaged = sound;
+    damaged[start] = 0;
+    let error = error_of("x.parquet", &damaged);
+    assert!(!error.to_string().contains("contradict"), "{error}");
+}
+
 /// A zip archive may hold a thousand times its size; what an array does not take is not unpacked.
 #[test]
 fn archives_that_hold_more_than_they_say() {
