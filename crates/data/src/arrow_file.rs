@@ -146,6 +146,7 @@ pub(crate) fn open(
     {
         return Err(damaged(&format_args!("{count} batches of rows, its end names {claimed}")));
     }
+    table::check_rows(&path, rows, file.size())?;
     let Some(d_in) = d_in else {
         return Err(DataError::shape(format!("{name} has no rows, so no width; leave the file out")));
     };

@@ -73,6 +73,7 @@ pub(crate) fn open(
             .filter(|&rows| rows < 1 << 48)
             .ok_or_else(|| damaged(&path, &"too many rows"))?;
     }
+    table::check_rows(&path, rows, file.size())?;
     let reader = |leaf: usize, column: Option<Column>| -> Result<Reader, DataError> {
         let described = schema.column(leaf);
         let chunks = metadata.row_groups().iter().filter(|group| group.num_rows() > 0).map(|group| {
@@ -254,8 +255,8 @@ fn number(described: &ColumnDescriptor) -> Option<Number> {
 
 /// Values of each row, which must be the same for all: the counts of the chunks tell, or the levels say which row it is not.
 fn width(file: &InputFile, name: &str, groups: &[Group], states: &Reader) -> Result<usize, DataError> {
-    // run lengths hold any number of values in a few bytes, and readers take memory for each row: hidden states are not
-    // that much alike
+    // run lengths hold any number of values in a few bytes, and readers take memory for each that they ask for: hidden
+    // states are not that much alike
     const MOST_IN_A_BYTE: usize = 1 << 16;
     for chunk in &states.chunks {
         if (chunk.values / MOST_IN_A_BYTE) as u64 > chunk.end - chunk.start {

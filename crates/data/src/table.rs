@@ -91,6 +91,19 @@ pub(crate) fn find(
     Ok((states, columns))
 }
 
+/// Run lengths and packed bytes make up any number of rows, and whoever reads some takes memory for each: a bit or more.
+pub(crate) fn check_rows(path: &Path, rows: usize, size: u64) -> Result<(), DataError> {
+    // hidden states that are all alike, by the million, come to some hundred in a byte; others take bytes for each row
+    const MOST_IN_A_BYTE: usize = 1024;
+    if (rows / MOST_IN_A_BYTE) as u64 <= size {
+        return Ok(());
+    }
+    Err(DataError::corrupt(format!(
+        "{} names {rows} rows in {size} bytes, more than {MOST_IN_A_BYTE} in each; make or copy it again",
+        path.display()
+    )))
+}
+
 /// A width that packed values make up may cost memory for each row that they do not have.
 pub(crate) fn check_width(name: &str, d_in: usize) -> Result<(), DataError> {
     // no model comes near it

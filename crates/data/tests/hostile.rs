@@ -386,6 +386,20 @@ fn parquet_of(pages: &[&[usize]]) -> Vec<u8> {
     bytes
 }
 
+#[test]
+fn rows_that_take_no_bytes() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("x.parquet");
+    let sound = parquet_of(&[&[1; 100_000]]);
+    assert!(sound.len() < 1_000, "{} bytes", sound.len());
+    fs::write(&path, &sound).unwrap();
+    assert_eq!(read_all(&path).unwrap().dim(), (100_000, 1));
+    let vast = parquet_of(&[&[1; 1_000_000]]);
+    assert!(vast.len() < 1_000_000 / 1_025, "{} bytes", vast.len());
+    let error = error_of("x.parquet", &vast);
+    assert!(error.code() == "CORRUPT_FILE" && error.to_string().contains("1000000 rows in"), "{error}");
+}
+
 /// A width of 0 would be divided by.
 #[test]
 fn a_first_page_without_values() {
