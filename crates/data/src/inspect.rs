@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::codes_file::StoredCodes;
+use crate::column::Column;
 use crate::dataset::Dataset;
 use crate::error::DataError;
 use crate::input_file::InputFile;
@@ -17,7 +18,8 @@ use crate::safetensors_file::Header;
 /// - a model folder: `kind` "model", `dIn`, `dSae`, `files`, and `cfg` as the file has it;
 /// - a codes file: `kind` "codes", `rows`, `dSae`, `model`;
 /// - hidden states, as [`Dataset::open`] takes them: `kind` "hidden_states", `rows`, `dIn`, `dtype` ("mixed" if
-///   files differ), `tensors`, and `files` with the `path`, `tensor`, `rows` and `dtype` of each.
+///   files differ), `tensors`, `columns` (those that all files bring), and `files` with the `path`, `tensor`, `layer` (if one
+///   was picked), `rows` and `dtype` of each.
 ///
 /// # Errors
 /// As the reader of each.
@@ -61,12 +63,16 @@ fn hidden_states(spec: &str) -> Result<Value, DataError> {
     let files: Vec<Value> = sources
         .iter()
         .map(|source| {
-            json!({
+            let mut file = json!({
                 "path": source.path().to_string_lossy(),
                 "tensor": source.tensor(),
                 "rows": source.rows(),
                 "dtype": source.dtype(),
-            })
+            });
+            if let Some(layer) = source.layer() {
+                file["layer"] = json!(layer);
+            }
+            file
         })
         .collect();
     let mut described =
@@ -74,5 +80,7 @@ fn hidden_states(spec: &str) -> Result<Value, DataError> {
     let data = Dataset::new(sources.into_iter().map(|source| source as _).collect())?;
     described["rows"] = json!(data.rows());
     described["dIn"] = json!(data.d_in());
+    let columns = Column::ALL.into_iter().filter(|&column| data.has_column(column));
+    described["columns"] = columns.map(|column| column.to_string()).collect();
     Ok(described)
 }

@@ -53,6 +53,11 @@ pub(crate) trait FileSource: Source {
     /// Name of the tensor or column, in formats that name them.
     fn tensor(&self) -> Option<&str>;
 
+    /// The layer that was picked, of those that the tensor has.
+    fn layer(&self) -> Option<usize> {
+        None
+    }
+
     /// How its numbers are stored.
     fn dtype(&self) -> &'static str;
 }

@@ -183,6 +183,10 @@ impl FileSource for TensorSource {
         self.tensor.as_deref()
     }
 
+    fn layer(&self) -> Option<usize> {
+        self.layer
+    }
+
     fn dtype(&self) -> &'static str {
         self.element.name()
     }

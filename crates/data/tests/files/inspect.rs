@@ -7,7 +7,7 @@ use safetensors::Dtype;
 use serde_json::{Map, json};
 use tempfile::tempdir;
 
-use crate::common::{assert_error, write_npy, write_safetensors};
+use crate::common::{assert_error, npy_bytes, write_npy, write_safetensors};
 
 #[test]
 fn everything_is_described() {
@@ -35,18 +35,32 @@ fn everything_is_described() {
     let (a, b) = (path("data/a.safetensors"), path("data/b.npy"));
     write_safetensors(
         a.as_ref(),
-        &[("x", Dtype::BF16, &[4, 2], &[0; 16]), ("ids", Dtype::I64, &[1], &[0; 8])],
+        &[
+            ("x", Dtype::BF16, &[4, 2], &[0; 16]),
+            ("ids", Dtype::I64, &[1], &[0; 8]),
+            ("token_ids", Dtype::U8, &[4], &[0; 4]),
+            ("group", Dtype::U8, &[4], &[0; 4]),
+        ],
     );
     write_npy(b.as_ref(), [1, 2], &[0.0; 2]);
+    fs::write(path("data/b.group_id.npy"), npy_bytes(1, "|u1", "False", "(1,)", &[0])).unwrap();
     let a_file = json!({ "path": a, "tensor": "x", "rows": 4, "dtype": "bfloat16" });
     let b_file = json!({ "path": b, "tensor": null, "rows": 1, "dtype": "float32" });
     let expected = json!({
-        "kind": "hidden_states", "rows": 5, "dIn": 2, "dtype": "mixed", "tensors": ["x"],
+        "kind": "hidden_states", "rows": 5, "dIn": 2, "dtype": "mixed", "tensors": ["x"], "columns": ["group"],
         "files": [a_file, b_file]
     });
     assert_eq!(inspect(&path("data")).unwrap(), expected);
     assert_eq!(inspect(&path("data/*")).unwrap(), expected);
-    assert_eq!(inspect(&format!("{a}#x")).unwrap()["dtype"], "bfloat16");
+    let one = inspect(&format!("{a}#x")).unwrap();
+    assert_eq!((&one["dtype"], &one["columns"]), (&json!("bfloat16"), &json!(["token", "group"])));
+
+    let layers = path("layers.safetensors");
+    write_safetensors(layers.as_ref(), &[("x", Dtype::F32, &[1, 3, 2], &[0; 24])]);
+    let layer = inspect(&format!("{layers}#:layer=2")).unwrap();
+    assert_eq!(layer["columns"], json!(["position", "sequence", "layer"]));
+    let file = json!({ "path": layers, "tensor": "x", "layer": 2, "rows": 1, "dtype": "float32" });
+    assert_eq!(layer["files"], json!([file]));
 
     assert_error(inspect(&path("nothing")), "IO", &["nothing"]);
     fs::remove_file(path("model/sae_weights.safetensors")).unwrap();
