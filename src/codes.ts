@@ -10,9 +10,10 @@ import {
   taken,
 } from './job.js'
 import native, { type Codes } from './native.js'
+import type { LeftOut } from './states.js'
 
 /** Entropy and sparsity of codes, counted over all rows. Entropies are in bits. */
-export interface EntropyReport {
+export interface EntropyReport extends LeftOut {
   /** Rows counted. */
   rows: number
   /** Features counted: `dSae`. */

@@ -34,6 +34,7 @@ export { type CpuInfo, cpu, type Description, inspect } from './inspect.js'
 export type { CallOptions, RowsOptions, RowsProgress } from './job.js'
 export {
   BinaryAutoencoder,
+  type EncodedFile,
   type Evaluation,
   type InputOptions,
   type Matrix,
@@ -43,6 +44,7 @@ export type {
   ArrowChunk,
   ArrowStates,
   FloatArray,
+  LeftOut,
   ShapedStates,
   StatesInMemory,
   StatesInput,

@@ -20,7 +20,7 @@ import {
   threadsOf,
 } from './job.js'
 import native, { type Job, type Model, type States } from './native.js'
-import { type StatesInput, type StatesOptions, withStates } from './states.js'
+import { type LeftOut, type StatesInput, type StatesOptions, withStates } from './states.js'
 
 /** What `cfg.json` of a model holds. */
 export interface ModelConfig {
@@ -33,6 +33,13 @@ export interface ModelConfig {
 }
 
 /** How well a model makes hidden states again, and how sparse its codes are; over all rows. */
+/** What {@link BinaryAutoencoder.encodeToFile} wrote. Rows that were left out have no codes: codes then are fewer than the data's rows. */
+export interface EncodedFile extends LeftOut {
+  rows: number
+  dSae: number
+  out: string
+}
+
 export interface Evaluation extends Omit<EntropyReport, 'features'> {
   /** Mean squared error of the reconstruction over all values, in squared units of the input. */
   mse: number
@@ -117,7 +124,7 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
     x: StatesInput,
     path: string,
     options: InputOptions & Omit<SaveCodesOptions, 'signal'> = {},
-  ): Promise<{ rows: number; dSae: number; out: string }> {
+  ): Promise<EncodedFile> {
     const { overwrite = false, model: name = '' } = checked(options)
     pathOf('path', path)
     ofType('overwrite', 'boolean', overwrite)
@@ -125,7 +132,7 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
     const { json } = await this.#over(x, options, (model, states, place, on) =>
       native.startEncodeFile(model, states, path, name, overwrite, place, on),
     )
-    return JSON.parse(json) as { rows: number; dSae: number; out: string }
+    return JSON.parse(json) as EncodedFile
   }
 
   /**

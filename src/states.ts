@@ -89,6 +89,14 @@ export interface StatesOptions {
   skipInvalid?: boolean | undefined
 }
 
+/** How many rows were left out; only where `where` or `skipInvalid` were given. */
+export interface LeftOut {
+  /** Rows that do not meet a condition. */
+  filteredRows?: number
+  /** Rows that hold a value that is not finite. */
+  invalidRows?: number
+}
+
 type Part = Omit<StatesPart, 'name' | 'shared'>
 type Dtype = StatesPart['dtype']
 

@@ -192,7 +192,7 @@ pub fn start_encode_file(
             Ok(context.rows(done + x.nrows(), rows))
         })?;
         file.finish()?;
-        Ok(End::Done(json!({ "rows": rows, "dSae": d_sae, "out": out })))
+        Ok(End::Done(chosen.complete(json!({ "rows": rows, "dSae": d_sae, "out": out }))))
     })
 }
 
@@ -241,7 +241,7 @@ pub fn start_evaluate(
         let chosen = model.open(states, context)?;
         let rows = chosen.rows.count();
         let measured = evaluate(&model.on(place)?, &chosen.feed(), |done| context.rows(done, rows))?;
-        Ok(End::Done(serde_json::to_value(measured).expect("plain numbers")))
+        Ok(End::Done(chosen.complete(serde_json::to_value(measured).expect("plain numbers"))))
     })
 }
 
@@ -262,7 +262,7 @@ pub fn start_entropy(
             statistics.add(&codes).expect("codes of one model");
             Ok(context.rows(done + x.nrows(), rows))
         })?;
-        Ok(End::Done(figures(&statistics)))
+        Ok(End::Done(chosen.complete(figures(&statistics))))
     })
 }
 

@@ -2,13 +2,13 @@
 
 use crate::error::Failure;
 use crate::job::{self, Context, End, Events, Job};
-use bae_data::{Condition, DataError, Dataset, Feed, Floats, Order, RowSet, Source};
+use bae_data::{Condition, DataError, Dataset, Feed, Floats, Order, RowSet, Selection, Source};
 use bae_train::{MEASURING, TrainError};
 use half::{bf16, f16};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use ndarray::ArrayViewMut2;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -166,9 +166,20 @@ pub struct Chosen {
     pub data: Dataset,
     /// Those taken.
     pub rows: RowSet,
+    /// Why the others are not, where anything was asked for.
+    left_out: Option<(usize, usize)>,
 }
 
 impl Chosen {
+    /// Adds to a result how many rows were left out, where rows were chosen.
+    pub fn complete(&self, mut result: Value) -> Value {
+        if let Some((filtered, invalid)) = self.left_out {
+            result["filteredRows"] = json!(filtered);
+            result["invalidRows"] = json!(invalid);
+        }
+        result
+    }
+
     /// Reads them in their order.
     pub fn feed(&self) -> Feed<'_> {
         Feed::new(&self.data, &self.rows, Order::Stored, MEASURING)
@@ -184,8 +195,9 @@ impl Held {
         let data = self.open()?;
         let going_on = |_| !context.cancel_flag().load(Ordering::Relaxed);
         let selection = data.select(&conditions, skip_invalid, going_on)?;
-        let rows = selection.ok_or(TrainError::Cancelled)?.rows;
-        Ok(Chosen { data, rows })
+        let Selection { rows, filtered, invalid } = selection.ok_or(TrainError::Cancelled)?;
+        let left_out = (skip_invalid || !conditions.is_empty()).then_some((filtered, invalid));
+        Ok(Chosen { data, rows, left_out })
     }
 
     /// Opens all of it.

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { BinaryAutoencoder } from '../index.js'
 import { type Measuring, measuring, overwrite as overwriting } from './options.js'
 import type { OutputOptions, Run } from './output.js'
-import { count, plural } from './text.js'
+import { count, leftOut, plural } from './text.js'
 
 interface Options extends Measuring, OutputOptions {
   out: string
@@ -28,7 +28,10 @@ export function encode(program: Command, run: Run): Command {
           model: dir,
           onProgress: progress.rows,
         })
-        result(done, [`${plural(done.rows, 'row')} of ${count(done.dSae)} bits written to ${done.out}`])
+        result(done, [
+          `${plural(done.rows, 'row')} of ${count(done.dSae)} bits written to ${done.out}`,
+          ...leftOut(done),
+        ])
       }),
     )
 }

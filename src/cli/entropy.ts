@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { BinaryAutoencoder } from '../index.js'
 import { type Measuring, measuring } from './options.js'
 import type { OutputOptions, Run } from './output.js'
-import { figure, plural, sparsityRows, table } from './text.js'
+import { figure, leftOut, plural, sparsityRows, table } from './text.js'
 
 export function entropy(program: Command, run: Run): Command {
   return measuring(program, 'entropy')
@@ -24,6 +24,7 @@ export function entropy(program: Command, run: Run): Command {
           })
           result(report, [
             `${plural(report.rows, 'row')}, ${plural(report.features, 'feature')}`,
+            ...leftOut(report),
             ...table([
               ['entropy', `${figure(report.entropyBits)} bits (sum over features of the marginal entropy)`],
               ...sparsityRows(report, report.features),

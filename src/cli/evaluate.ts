@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { BinaryAutoencoder } from '../index.js'
 import { type Measuring, measuring } from './options.js'
 import type { OutputOptions, Run } from './output.js'
-import { count, explained, figure, plural, sparsityRows, table } from './text.js'
+import { count, explained, figure, leftOut, plural, sparsityRows, table } from './text.js'
 
 export function evaluate(program: Command, run: Run): Command {
   return measuring(program, 'evaluate')
@@ -24,6 +24,7 @@ export function evaluate(program: Command, run: Run): Command {
           })
           result(report, [
             `${plural(report.rows, 'row')} of ${count(model.dIn)} values, ${plural(model.dSae, 'feature')}`,
+            ...leftOut(report),
             ...table([
               [
                 'reconstruction',

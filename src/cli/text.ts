@@ -33,6 +33,20 @@ export const plural = (number: number, noun: string): string =>
 export const quoted = (argument: string): string =>
   /^[\w./:@%+=,-]+$/.test(argument) ? argument : `'${argument.replaceAll("'", "'\\''")}'`
 
+/** Says what was left out, where anything was. */
+export function leftOut({
+  filteredRows = 0,
+  invalidRows = 0,
+}: {
+  filteredRows?: number
+  invalidRows?: number
+}): string[] {
+  const lines: string[] = []
+  if (filteredRows > 0) lines.push(`left out by --where: ${plural(filteredRows, 'row')}`)
+  if (invalidRows > 0) lines.push(`left out because a value is not finite: ${plural(invalidRows, 'row')}`)
+  return lines
+}
+
 /** Labels and what they label, in two columns. */
 export function table(rows: [label: string, text: string][]): string[] {
   const width = Math.max(...rows.map(([label]) => label.length))

@@ -13,7 +13,18 @@ import {
 } from '../index.js'
 import { byteCount, choosing, DATA, device, integer, number, overwrite, threads } from './options.js'
 import { type Context, Interruption, type Run, UsageError } from './output.js'
-import { count, explained, figure, percent, place, plural, quoted, sparsityRows, table } from './text.js'
+import {
+  count,
+  explained,
+  figure,
+  leftOut,
+  percent,
+  place,
+  plural,
+  quoted,
+  sparsityRows,
+  table,
+} from './text.js'
 
 type Settings = TrainSettings & Pick<TrainOptions, 'where' | 'skipInvalid'>
 
@@ -226,9 +237,7 @@ async function follow(
             `${count(event.validationRows)} held out${event.sequences === null ? '' : ' (whole sequences)'}: ` +
             `${plural(event.steps, 'step')}, ${place(event)}`,
         )
-        if (event.filteredRows > 0) progress.note(`left out by --where: ${plural(event.filteredRows, 'row')}`)
-        if (event.invalidRows > 0)
-          progress.note(`left out because a value is not finite: ${plural(event.invalidRows, 'row')}`)
+        for (const line of leftOut(event)) progress.note(line)
         break
       case 'resume':
         progress.note(`going on after step ${count(event.step)} from ${event.path}`)
