@@ -212,21 +212,22 @@ impl<'a> Feed<'a> {
         buffer.resize(shape.0 * shape.1, 0.0);
         let mut rows = Array2::from_shape_vec(shape, buffer).expect("as many values");
         let (mut at, mut scratch) = (0, vec![]);
+        let mut places: Vec<(Range<usize>, Range<usize>)> = vec![];
         for &block in &window.blocks {
+            let range = self.block(block);
+            let count = self.rows.count_in(range.clone());
+            places.push((range, at..at + count));
+            at += count;
+        }
+        // blocks of a piece that is decoded from its start on follow each other
+        places.sort_by_key(|(range, _)| range.start);
+        for (range, place) in places {
             if stop.load(Ordering::Relaxed)
                 || self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed))
             {
                 return Err(DataError::Cancelled);
             }
-            let range = self.block(block);
-            let count = self.rows.count_in(range.clone());
-            self.data.read_selected(
-                range,
-                self.rows,
-                rows.slice_mut(s![at..at + count, ..]),
-                &mut scratch,
-            )?;
-            at += count;
+            self.data.read_selected(range, self.rows, rows.slice_mut(s![place, ..]), &mut scratch)?;
         }
         Ok(Filled { rows, order: self.order_of(window) })
     }

@@ -195,6 +195,43 @@ fn what_fits_is_read_once_and_shuffled_all_over() {
 }
 
 /// The order that seed 7 has had since the first release: it must not change with a dependency, a machine or a thread.
+/// What is decoded from the start of a piece on is decoded once for all its blocks in a window.
+#[test]
+fn a_window_is_read_in_the_order_in_which_it_is_stored() {
+    struct Logged(Numbered, std::sync::Arc<std::sync::Mutex<Vec<usize>>>);
+    impl Source for Logged {
+        fn name(&self) -> String {
+            self.0.name()
+        }
+        fn rows(&self) -> usize {
+            self.0.rows()
+        }
+        fn d_in(&self) -> usize {
+            self.0.d_in()
+        }
+        fn read(&self, start: usize, out: ArrayViewMut2<f32>) -> Result<(), DataError> {
+            self.1.lock().unwrap().push(start);
+            self.0.read(start, out)
+        }
+        fn pieces(&self) -> Vec<usize> {
+            self.0.pieces()
+        }
+    }
+    let log = std::sync::Arc::default();
+    let source = Numbered { pieces: vec![1000; 8], ..Numbered::new(0, 8000, 1) };
+    let data = Dataset::new(vec![Box::new(Logged(source, std::sync::Arc::clone(&log)))]).unwrap();
+    let rows = RowSet::all(8000);
+    // windows of 2000 rows: half of the memory
+    let feed = Feed::new(&data, &rows, Order::Shuffled { seed: 3 }, 2 * 2000 * 8);
+    let (mut all, _) = pass(&feed, 0, 100, 0);
+    assert!(!all.is_sorted());
+    all.sort();
+    assert!(all.into_iter().eq(0..8000));
+    let starts = log.lock().unwrap();
+    let returns = starts.windows(2).filter(|pair| pair[1] < pair[0]).count();
+    assert!(starts.len() >= 64 && returns <= 5, "{returns} of {}", starts.len());
+}
+
 #[test]
 fn the_order_of_a_seed_is_fixed() {
     let data = stacked(&[13, 20, 7], 2);
