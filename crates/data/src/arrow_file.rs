@@ -46,8 +46,9 @@ pub(crate) struct Unpacked {
 struct Batch {
     start: usize,
     rows: usize,
-    /// Of the hidden states, then of each column.
-    values: Vec<Values>,
+    states: Values,
+    /// Of each column, or why it has none to read.
+    columns: Vec<Result<Values, String>>,
 }
 
 /// Where the values of a column lie in a batch.
@@ -131,11 +132,16 @@ pub(crate) fn open(
         if reader.rows == 0 {
             continue;
         }
-        let mut values = vec![reader.states(&places[fields[states].leaf], element, &mut d_in)?];
+        let states = reader.states(&places[fields[states].leaf], element, &mut d_in)?;
+        let mut values = Vec::with_capacity(columns.len());
         for &(column, integer, at) in &columns {
-            values.push(reader.column(&places[fields[at].leaf], integer, column)?);
+            values.push(match reader.column(&places[fields[at].leaf], integer, column) {
+                // nulls in a column that may never be asked for
+                Err(DataError::UnsupportedFormat(why)) => Err(why),
+                values => Ok(values?),
+            });
         }
-        batches.push(Batch { start: rows, rows: reader.rows, values });
+        batches.push(Batch { start: rows, rows: reader.rows, states, columns: values });
         rows = rows
             .checked_add(reader.rows)
             .filter(|&rows| rows < 1 << 48)
@@ -576,20 +582,22 @@ impl Offsets {
 }
 
 impl ArrowSource {
-    /// Reads bytes `part` of the values of column `which` of a batch: where they lie in the file, or from the unpacked ones.
+    /// Reads bytes `part` of the hidden states (`None`) or of a column, by its index, of a batch: where they lie in the file, or from the unpacked ones.
     fn read_part(
         &self,
-        which: usize,
+        which: Option<usize>,
         batch: usize,
         part: std::ops::Range<usize>,
         read: impl FnOnce(Part) -> Result<(), DataError>,
     ) -> Result<(), DataError> {
-        let Values { buffer, start } = self.batches[batch].values[which];
+        let Batch { states, columns, .. } = &self.batches[batch];
+        let values = which.map_or(Ok(states), |which| columns[which].as_ref());
+        let &Values { buffer, start } = values.map_err(DataError::format)?;
         let part = start + part.start..start + part.end;
         let Some((codec, size)) = buffer.packed else {
             return read(Part::InFile(buffer.offset + part.start as u64));
         };
-        let column = which.checked_sub(1).map(|at| self.columns[at].0);
+        let column = which.map(|which| self.columns[which].0);
         self.unpacked.with(&self.file, column, |last| {
             let (is_of_file, mut unpacked) = last.unwrap_or_default();
             if !is_of_file || unpacked.batch != batch {
@@ -656,7 +664,7 @@ impl Source for ArrowSource {
             let element = self.element;
             let start = row * self.d_in;
             let part = start * element.bytes()..(start + values.len()) * element.bytes();
-            self.read_part(0, batch, part, |part| match part {
+            self.read_part(None, batch, part, |part| match part {
                 Part::InFile(offset) => read_values(&self.file, element, offset, values),
                 Part::Unpacked(bytes) => {
                     element.decode(bytes, values);
@@ -691,7 +699,7 @@ impl Source for ArrowSource {
         for (batch, row, part) in self.parts(start, out.len()) {
             let out = &mut out[part];
             let part = row * integer.bytes()..(row + out.len()) * integer.bytes();
-            self.read_part(1 + which, batch, part, |part| match part {
+            self.read_part(Some(which), batch, part, |part| match part {
                 Part::InFile(offset) => read_integers(&self.file, integer, offset, out),
                 Part::Unpacked(bytes) => {
                     integer.decode(bytes, out);
@@ -703,7 +711,7 @@ impl Source for ArrowSource {
     }
 
     fn pieces(&self) -> Vec<usize> {
-        let is_packed = self.batches.iter().any(|batch| batch.values[0].buffer.packed.is_some());
+        let is_packed = self.batches.iter().any(|batch| batch.states.buffer.packed.is_some());
         if is_packed { self.batches.iter().map(|batch| batch.rows).collect() } else { vec![] }
     }
 
