@@ -136,7 +136,8 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Makes hidden states again from codes: a matrix `[rows, dIn]` in the units of the input.
+   * Makes hidden states again from codes: a matrix `[rows, dIn]` in the units of the input. A model that was trained with `normalize:
+   * 'layer-norm'` gives layer-normalised ones: the mean and size of a row are not in its bits.
    *
    * @param codes {@link BinaryCodes}, or any `{ bytes, rows, dSae }` (copied).
    * @throws BaeError `SHAPE_MISMATCH` where `dSae` is not the model's, `INVALID_ARGUMENT`, `DISPOSED`, `OUT_OF_MEMORY`.

@@ -6,10 +6,10 @@ use rand::distr::weighted::WeightedIndex;
 use rand::prelude::Distribution;
 use rand_chacha::ChaCha8Rng;
 
-/// Draws the features that were on in none of the last `steps` steps anew, from rows `x [n, d_in]` of the training space: each gets
-/// the residual e of a row, drawn by its squared length as in Bricken et al. 2023 ("Towards Monosemanticity", neuron
-/// resampling). Its decoder row is e; it is on where the projection of a row on e passes half the way to that row, so for this row and those like it.
-/// Its moments start at 0. Gives how many were drawn.
+/// Draws the features that were on in none of the last `steps` steps anew, from rows `x [n, d_in]` of the training space:
+/// each gets the residual e of a row, drawn by its squared length as in Bricken et al. 2023 ("Towards Monosemanticity",
+/// neuron resampling). Its decoder row is e; it is on where the projection of a row on e passes half the way to that
+/// row, so for this row and those like it. Its moments start at 0. Gives how many were drawn.
 ///
 /// # Errors
 /// Those of encoding.

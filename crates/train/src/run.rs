@@ -176,7 +176,9 @@ pub fn train(
         last: Instant::now(),
     };
     if split_within_a_sequence {
-        listeners.warn("all rows are of one sequence, so rows of it are held out: how well the model does on other sequences is unknown".into());
+        let message = "all rows are of one sequence, so rows of it are held out: \
+                       how well the model does on other sequences is unknown";
+        listeners.warn(message.into());
     }
     let run = match restored {
         None => Run::start(inputs, engine, listeners, due, began)?,

@@ -23,7 +23,8 @@ pub(crate) struct Start {
 const NOISE: f64 = 0.16;
 
 impl Start {
-    /// Measures a sample of the training rows and draws the first parameters. Takes the [`moments`] of all of them. Runs on the engine's threads.
+    /// Measures a sample of the training rows and draws the first parameters. Takes the [`moments`] of all of them. Runs on
+    /// the engine's threads.
     pub fn new(
         plan: &Plan,
         moments: Option<&RowMoments>,
