@@ -156,7 +156,7 @@ export function train(program: Command, run: Run): Command {
     .argument('<data...>', DATA)
     .option(
       '--config <file>',
-      'JSON file of these options, named in camelCase; the command line wins over it',
+      'JSON file of these options, named in camelCase (`learningRate` for --lr, `shuffle`, `memory` in bytes); the command line wins',
     )
   for (const option of SETTINGS) command.addOption(option)
   return command
@@ -322,6 +322,7 @@ function summary(
         ...sparsityRows(validation, features),
       ]),
       ...tradeOff(before, validation),
+      ...failure(validation),
     )
   } else {
     lines.push(
@@ -347,6 +348,12 @@ function summary(
     )
   }
   return lines
+}
+
+/** Says that nothing was learnt, where that is so. */
+function failure({ explainedVariance }: ValidationFigures): string[] {
+  if (!(explainedVariance < 0)) return []
+  return ['That is worse than the mean of the rows: a lower --lr, more rows or another --normalize may help.']
 }
 
 /** Says that bits were bought with error, where they were: it is what the entropy weight asks for. */

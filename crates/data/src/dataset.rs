@@ -228,6 +228,13 @@ impl Dataset {
         self.sources.iter().all(|source| source.columns().contains(&column))
     }
 
+    /// The first source that lacks a column which others bring.
+    pub fn lacks(&self, column: Column) -> Option<String> {
+        let has = |source: &dyn Source| source.columns().contains(&column);
+        let lacking = self.sources.iter().find(|source| !has(&***source))?;
+        self.sources.iter().any(|source| has(&**source)).then(|| lacking.name())
+    }
+
     /// Reads the values of a column for the rows `range` into `out`, which is as long.
     ///
     /// # Errors
@@ -337,7 +344,8 @@ impl Dataset {
     /// The error for a value that is not finite, by its row of the data.
     pub(crate) fn not_finite(&self, row: usize, column: usize, value: f32) -> DataError {
         let (name, row) = self.locate(row);
-        DataError::not_finite(&name, row, column, value)
+        let advice = "remove or repair that row, or leave such rows out (--skip-invalid, skipInvalid)";
+        DataError::NotFinite { name, row, column, value, advice }
     }
 
     /// The sources that hold the rows `range`, each with its first row of them and where they come in the range.

@@ -12,9 +12,7 @@ pub enum DataError {
     #[error("{0}")]
     ShapeMismatch(String),
     /// NaN, an infinity, or a number too large for 32 bits.
-    #[error(
-        "{name}: row {row}, column {column} is {value}, not a finite 32-bit number; remove or repair that row"
-    )]
+    #[error("{name}: row {row}, column {column} is {value}, not a finite 32-bit number; {advice}")]
     NotFinite {
         /// File and tensor, or whatever the source is called.
         name: String,
@@ -24,6 +22,8 @@ pub enum DataError {
         column: usize,
         /// The value as f32.
         value: f32,
+        /// What to do.
+        advice: &'static str,
     },
     /// A sound file in a form that is not read here, or one that leaves open what is meant.
     #[error("{0}")]
@@ -83,7 +83,8 @@ impl DataError {
     }
 
     pub(crate) fn not_finite(name: &str, row: usize, column: usize, value: f32) -> Self {
-        Self::NotFinite { name: one_line(name), row, column, value }
+        let advice = "remove or repair that row";
+        Self::NotFinite { name: one_line(name), row, column, value, advice }
     }
 
     /// `doing` completes "cannot … PATH", `advice` says what to do about it.

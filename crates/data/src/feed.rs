@@ -84,9 +84,19 @@ impl<'a> Feed<'a> {
         self.rows.count()
     }
 
+    /// Whether there are more rows than wait at once.
+    pub fn is_windowed(&self) -> bool {
+        self.window < self.rows.count()
+    }
+
+    /// Rows of a window, at most.
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
     /// Bytes that waiting rows take at the most.
     pub fn bytes(&self) -> usize {
-        let windows = if self.window >= self.rows.count() { 1 } else { 2 };
+        let windows = if self.is_windowed() { 2 } else { 1 };
         windows * self.window * row_bytes(self.data.d_in())
     }
 
@@ -102,7 +112,7 @@ impl<'a> Feed<'a> {
         let skipped = skip.saturating_mul(batch).min(self.rows.count());
         let left = self.rows.count() - skipped;
         let windows = self.windows(pass);
-        if self.window >= self.rows.count() {
+        if !self.is_windowed() {
             return Batches { batch, left, skipped, current: None, from: From::Kept(self, windows) };
         }
         // a rendezvous: the thread holds one window and the consumer another, and no third one waits between
@@ -152,7 +162,7 @@ impl<'a> Feed<'a> {
         let windows = shuffled.windows(0);
         let Some(window) = windows.first() else { return Ok(Array2::zeros((0, self.data.d_in()))) };
         let (all, order);
-        let (values, order) = if self.window >= self.rows.count() {
+        let (values, order) = if !self.is_windowed() {
             order = shuffled.order_of(window);
             (self.kept()?, &order)
         } else {
@@ -171,7 +181,7 @@ impl<'a> Feed<'a> {
     fn windows(&self, pass: u64) -> Vec<Window> {
         let count = self.blocks.len() - 1;
         let mut order: Vec<u32> = (0..u32::try_from(count).expect("fewer than 2³² blocks")).collect();
-        let all = self.window >= self.rows.count();
+        let all = !self.is_windowed();
         if let (Order::Shuffled { seed }, false) = (self.order, all) {
             order.shuffle(&mut generator(seed, Purpose::Blocks, pass));
         }

@@ -127,6 +127,12 @@ struct StoredTensor {
 
 impl StoredModel {
     pub(crate) fn open(dir: &Path) -> Result<Self, DataError> {
+        if !dir.join(CONFIG).exists() && dir.join("checkpoints").is_dir() {
+            return Err(DataError::refused(format!(
+                "{0} holds a training that has not ended: its last models are in {0}/checkpoints, and bae train --resume goes on",
+                dir.display()
+            )));
+        }
         let (config, d_in, d_sae) = read_config(&dir.join(CONFIG))?;
         let file = InputFile::open(&dir.join(WEIGHTS))?;
         let header = Header::read(&file)?;

@@ -326,7 +326,8 @@ fn sizes(path: &Path, chosen: &Tensor, wanted: &Wanted) -> Result<(usize, usize,
                     layers - 1
                 )),
                 (None, _) => DataError::shape(format!(
-                    "{name} has shape {shape:?}, which is [tokens, layers, d_in]; pick a layer, as {form}0 to layer={}",
+                    "{name} has shape {shape:?}, which is [tokens, layers, d_in]; pick a layer, as {form}0 to layer={} (or save \
+                     [batch, tokens, d_in] as [batch * tokens, d_in])",
                     layers - 1
                 )),
             });

@@ -67,6 +67,7 @@ impl Board {
                 let figures = vec![
                     ("validation/mse", evaluation.mse),
                     ("validation/fvu", evaluation.fvu),
+                    ("validation/explainedVariance", evaluation.explained_variance),
                     ("validation/entropyBits", codes.entropy_bits),
                     ("validation/covariance", evaluation.covariance),
                     ("validation/l0", codes.l0),

@@ -7,6 +7,8 @@ use crate::{Plan, TrainError};
 pub(crate) const SAMPLE_ROWS: usize = 16_384;
 /// ... and their values, at most (256 MiB).
 const SAMPLE_VALUES: usize = 1 << 26;
+/// Rows of a sample that say little about larger data.
+pub(crate) const LEAST_SAMPLE: usize = 512;
 /// Bytes for the windows that rows to be measured are read through, at most.
 pub const MEASURING: usize = 64 << 20;
 

@@ -1,10 +1,10 @@
 use crate::board::Board;
-use crate::memory::Shares;
+use crate::memory::{LEAST_SAMPLE, Shares};
 use crate::run_folder::RunFolder;
 use crate::saved::{described, restore};
 use crate::steps::{Due, Inputs, Run};
 use crate::{Engine, EngineReport, Evaluation, Event, Plan, TrainError, TrainOptions};
-use bae_data::{Dataset, Feed, Order, RowSet, Selection, Split};
+use bae_data::{Column, Dataset, Feed, Order, RowSet, Selection, Split};
 use bae_kernels::Isa;
 use bae_model::Parameters;
 use serde::Serialize;
@@ -175,6 +175,18 @@ pub fn train(
         at_end: options.resume,
         last: Instant::now(),
     };
+    if let Some(source) = data.lacks(Column::Sequence).filter(|_| held_out.count() > 0) {
+        listeners.warn(format!(
+            "{source} does not say what its sequences are, others do: single rows are held out, not whole sequences"
+        ));
+    }
+    if feed.is_windowed() && shares.sample.min(feed.window()) < LEAST_SAMPLE {
+        listeners.warn(format!(
+            "memory of {} bytes leaves room for a sample of {} rows to start from: what is learnt suffers; give more (--memory)",
+            plan.memory,
+            shares.sample.min(feed.window())
+        ));
+    }
     if split_within_a_sequence {
         let message = "all rows are of one sequence, so rows of it are held out: \
                        how well the model does on other sequences is unknown";

@@ -58,7 +58,7 @@ impl RunFolder {
                 Err(error) => return Err(cannot_write(dir, error).into()),
             }
         }
-        if !fresh {
+        if !fresh && !dir.join(FolderLock::FILE).exists() {
             // nothing is made in a folder that is somebody else's
             Self::check(dir, options)?;
         }

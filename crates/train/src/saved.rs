@@ -116,8 +116,9 @@ pub(crate) fn restore(
             state.get("format").unwrap_or(&Value::Null)
         )));
     }
-    same("", state.get("training"), &json!(plan))?;
+    // the plan's steps follow from the data: that is looked at first
     same("data.", state.get("data"), data)?;
+    same("", state.get("training"), &json!(plan))?;
     let engine = json!({ "device": engine.device, "adapter": engine.adapter });
     same("", state.get("engine"), &engine)?;
     let damaged = |error: serde_json::Error| {

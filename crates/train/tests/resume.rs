@@ -29,7 +29,10 @@ fn run(data: &Dataset, out: Option<&Path>, more: Value) -> Result<Outcome, Train
 fn until(data: &Dataset, out: &Path, step: usize, more: Value) -> Outcome {
     let cancel = AtomicBool::new(false);
     train(data, &options(Some(out), &more), &cancel, &mut |event| {
-        assert!(!matches!(event, Event::Warning { .. }), "{event:?}");
+        assert!(
+            !matches!(event, Event::Warning { message, .. } if message.contains("checkpoint")),
+            "{event:?}"
+        );
         if matches!(event, Event::Step { step: at, .. } if *at == step) {
             cancel.store(true, Ordering::Relaxed);
         }
@@ -135,7 +138,7 @@ fn what_would_be_another_training_is_refused_with_both_values() {
         assert!(got.contains(message), "{got}");
     }
     let got = refused(&states(160, 9), json!({ "steps": 16 }));
-    assert!(got.contains("stepsPerEpoch is 5, the checkpoint was made with 4"), "{got}");
+    assert!(got.contains("data.rows is 160, the checkpoint was made with 150"), "{got}");
     let mut x = ndarray::Array2::zeros((150, 9));
     data.read(0..150, x.view_mut()).unwrap();
     x[[149, 8]] += 1.0;

@@ -250,7 +250,7 @@ fn what_is_not_finite_is_named() {
         &["d.npy: row 0, column 1 is inf", "32-bit"],
     );
     match data.read(57..58, out.view_mut()) {
-        Err(DataError::NotFinite { name, row: 17, column: 4, value }) => {
+        Err(DataError::NotFinite { name, row: 17, column: 4, value, .. }) => {
             assert!(value.is_nan() && name.ends_with("b.safetensors#states"));
         }
         other => panic!("{other:?}"),
