@@ -4,7 +4,7 @@ import { device, integer, number, threads } from './options.js'
 import type { Run } from './output.js'
 import { count, figure, percent, place, table } from './text.js'
 
-type Options = BenchSettings & { stages?: boolean; json?: boolean; quiet?: boolean }
+type Options = BenchSettings & { stages?: boolean }
 
 const SETTINGS = [
   new Option('--d-in <n>', 'width of a hidden state (default: 576)').argParser(integer({ above: 0 })),
@@ -43,16 +43,14 @@ export function bench(program: Command, run: Run): Command {
     .option('--stages', 'show where the time of a step goes')
   for (const option of SETTINGS) command.addOption(option)
   return command.action(
-    run(
-      async ({ signal, progress, result }, { stages, json: _json, quiet: _quiet, ...settings }: Options) => {
-        const report = await measure({
-          ...settings,
-          signal,
-          onProgress: ({ steps, total }) => progress.update(steps, total, `${steps} of ${total} steps`),
-        })
-        result(report, [...summary(report), ...(stages ? table(stageRows(report)) : [])])
-      },
-    ),
+    run(async ({ signal, progress, result }, { stages, ...settings }: Options) => {
+      const report = await measure({
+        ...settings,
+        signal,
+        onProgress: ({ steps, total }) => progress.update(steps, total, `${steps} of ${total} steps`),
+      })
+      result(report, [...summary(report), ...(stages ? table(stageRows(report)) : [])])
+    }),
   )
 }
 

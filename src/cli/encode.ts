@@ -1,10 +1,10 @@
 import type { Command } from 'commander'
 import { BinaryAutoencoder } from '../index.js'
 import { type Measuring, measuring, overwrite as overwriting } from './options.js'
-import type { OutputOptions, Run } from './output.js'
+import type { Run } from './output.js'
 import { count, leftOut, plural } from './text.js'
 
-interface Options extends Measuring, OutputOptions {
+interface Options extends Measuring {
   out: string
   overwrite?: boolean
 }
@@ -19,7 +19,7 @@ export function encode(program: Command, run: Run): Command {
     .addOption(overwriting('a file'))
     .action(
       run(async ({ signal, progress, result }, dir: string, data: string[], options: Options) => {
-        const { json: _json, quiet: _quiet, out, overwrite, ...chosen } = options
+        const { out, overwrite, ...chosen } = options
         using model = await BinaryAutoencoder.load(dir, { signal })
         const done = await model.encodeToFile(data, out, {
           signal,

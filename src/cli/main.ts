@@ -58,9 +58,10 @@ function program(signal: AbortSignal): Command {
   const run: Run =
     <A extends unknown[]>(work: Work<A>) =>
     async (...args: unknown[]) => {
-      const given = context((args.at(-1) as Command).opts<OutputOptions>(), signal)
+      const { json, quiet, ...options } = args.at(-2) as OutputOptions
+      const given = context({ json, quiet }, signal)
       try {
-        await work(given, ...(args.slice(0, -1) as A))
+        await work(given, ...([...args.slice(0, -2), options] as unknown as A))
       } finally {
         given.progress.stop()
       }

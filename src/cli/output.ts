@@ -5,8 +5,8 @@ import { Progress } from './progress.js'
 
 /** The options that every command has. */
 export interface OutputOptions {
-  json?: boolean
-  quiet?: boolean
+  json?: boolean | undefined
+  quiet?: boolean | undefined
 }
 
 /** A command was used wrongly: exit status 2. */

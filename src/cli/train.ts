@@ -31,8 +31,6 @@ type Settings = TrainSettings & Pick<TrainOptions, 'where' | 'skipInvalid'>
 type Options = Omit<Settings, 'learningRate'> & {
   lr?: number
   config?: string
-  json?: boolean
-  quiet?: boolean
 }
 
 /** Settings that cannot be given together. */
@@ -176,7 +174,7 @@ export function train(program: Command, run: Run): Command {
 
 /** The command line over the configuration file. */
 async function settingsOf(
-  { config, lr, json: _json, quiet: _quiet, shuffle, ...rest }: Options,
+  { config, lr, shuffle, ...rest }: Options,
   shuffleGiven: boolean,
 ): Promise<Settings> {
   const given: Settings = { ...rest }

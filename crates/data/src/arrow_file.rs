@@ -5,7 +5,7 @@ use arrow_ipc::{CompressionType, Endianness, MessageHeader, Precision, RecordBat
 use ndarray::{ArrayViewMut2, Axis, s};
 
 use crate::column::Column;
-use crate::dataset::Source;
+use crate::dataset::{Source, assert_rows};
 use crate::error::DataError;
 use crate::input_file::InputFile;
 use crate::numbers::{Element, Integer, Number, read_integers, read_values};
@@ -655,11 +655,7 @@ impl Source for ArrowSource {
     }
 
     fn read(&self, start: usize, mut out: ArrayViewMut2<f32>) -> Result<(), DataError> {
-        assert!(
-            out.ncols() == self.d_in && start + out.nrows() <= self.rows,
-            "rows {start}.. of {}",
-            self.rows
-        );
+        assert_rows(self, start, &out);
         let read = |batch: usize, row: usize, values: &mut [f32]| {
             let element = self.element;
             let start = row * self.d_in;

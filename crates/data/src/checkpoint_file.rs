@@ -1,5 +1,5 @@
 use std::fs::{self, File};
-use std::io::{BufWriter, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
@@ -9,9 +9,10 @@ use sha2::{Digest, Sha256};
 use crate::error::DataError;
 use crate::folder::{cannot_write, write_folder};
 use crate::input_file::InputFile;
-use crate::model_file::{load_model, write_model};
+use crate::model_file::{load_model, write_file, write_model};
 use crate::numbers::{Element, read_values};
-use crate::safetensors_file::{Header, header_bytes};
+use crate::safetensors_file::Header;
+use crate::tensors_out::{Values, write_tensors};
 use bae_model::Parameters;
 
 /// Tensors of the state of a training.
@@ -20,15 +21,6 @@ const TENSORS: &str = "training.safetensors";
 const STATE: &str = "training.json";
 /// Checksums of all other files, as `sha256sum -c` reads them.
 const SUMS: &str = "SHA256SUMS";
-
-/// Values of a tensor in a checkpoint, row-major.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Values<'a> {
-    /// 32-bit floats.
-    F32(&'a [f32]),
-    /// Counts.
-    U32(&'a [u32]),
-}
 
 /// What a checkpoint folder holds beside the model: everything that training needs to go on.
 pub struct StoredCheckpoint {
@@ -67,8 +59,9 @@ pub fn write_checkpoint(
 ) -> Result<(), DataError> {
     write_folder(dir, true, |new| {
         write_model(new, model, config)?;
-        let path = new.join(TENSORS);
-        write_tensors(&path, tensors).map_err(|error| cannot_write(&path, error))?;
+        let tensors: Vec<_> =
+            tensors.iter().map(|(name, shape, values)| (&**name, &**shape, *values)).collect();
+        write_file(&new.join(TENSORS), |file| write_tensors(file, &[], &tensors))?;
         let path = new.join(STATE);
         fs::write(&path, format!("{:#}\n", Value::Object(state.clone())))
             .map_err(|error| cannot_write(&path, error))?;
@@ -133,32 +126,6 @@ impl StoredCheckpoint {
             ))),
         }
     }
-}
-
-fn write_tensors(path: &Path, tensors: &[(String, Vec<usize>, Values)]) -> std::io::Result<()> {
-    let header: Vec<_> = tensors
-        .iter()
-        .map(|(name, shape, values)| {
-            let dtype = match values {
-                Values::F32(_) => Dtype::F32,
-                Values::U32(_) => Dtype::U32,
-            };
-            (name.as_str(), dtype, shape.as_slice())
-        })
-        .collect();
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
-    file.write_all(&header_bytes(&[], &header))?;
-    for (_, _, values) in tensors {
-        match values {
-            Values::F32(values) => {
-                values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))?
-            }
-            Values::U32(values) => {
-                values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))?
-            }
-        }
-    }
-    file.flush()
 }
 
 fn write_sums(dir: &Path) -> Result<(), DataError> {

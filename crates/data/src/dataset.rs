@@ -443,6 +443,12 @@ pub fn check_finite(values: ArrayView2<f32>, name: &str, first_row: usize) -> Re
     }
 }
 
+/// What a [`Source`] may rely on: a [`Dataset`] asks for rows that are there only.
+pub(crate) fn assert_rows(source: &impl Source, start: usize, out: &ArrayViewMut2<f32>) {
+    let rows = source.rows();
+    assert!(out.ncols() == source.d_in() && start + out.nrows() <= rows, "rows {start}.. of {rows}");
+}
+
 fn no_column(source: &dyn Source, column: Column) -> DataError {
     let columns: Vec<String> = source.columns().iter().map(Column::to_string).collect();
     DataError::argument(format!(

@@ -24,7 +24,6 @@ mod open;
 mod parquet_file;
 mod parquet_pages;
 mod pickle;
-mod quietly;
 mod random;
 mod recent;
 mod row_set;
@@ -41,7 +40,7 @@ mod torch_file;
 mod unpack;
 
 pub use checkpoint_file::{
-    StoredCheckpoint, Values, read_checkpoint, read_summed_model, write_checkpoint, write_summed_model,
+    StoredCheckpoint, read_checkpoint, read_summed_model, write_checkpoint, write_summed_model,
 };
 pub use codes_file::{CodesWriter, read_codes};
 pub use column::Column;
@@ -59,4 +58,4 @@ pub use row_set::RowSet;
 pub use selection::{Condition, Selection};
 pub use split::{HoldOut, Split, training_rows, training_rows_of};
 pub use spool::{Floats, Spool};
-pub use tensors_out::{Tensor, save_tensors};
+pub use tensors_out::{Tensor, Values, save_tensors};

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use bae_model::{Parameters, TENSORS};
 use ndarray::ArrayView2;
-use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
 use crate::dataset::check_finite;
@@ -12,7 +11,8 @@ use crate::error::DataError;
 use crate::folder::{cannot_write, write_folder};
 use crate::input_file::InputFile;
 use crate::numbers::{Element, read_values};
-use crate::safetensors_file::{Header, header_bytes};
+use crate::safetensors_file::Header;
+use crate::tensors_out::{Values, write_tensors};
 
 pub(crate) const WEIGHTS: &str = "sae_weights.safetensors";
 pub(crate) const CONFIG: &str = "cfg.json";
@@ -59,14 +59,11 @@ pub fn write_model(
     for ((name, shape), values) in shapes.iter().zip(parameters.flat()) {
         check_tensor(&weights, name, shape, values)?;
     }
-    let header = shapes.each_ref().map(|(name, shape)| (*name, Dtype::F32, shape.as_slice()));
-    write_file(&weights, |file| {
-        file.write_all(&header_bytes(&[], &header))?;
-        for value in parameters.flat().into_iter().flatten() {
-            file.write_all(&value.to_le_bytes())?;
-        }
-        Ok(())
-    })?;
+    let mut tensors = vec![];
+    for ((name, shape), values) in shapes.iter().zip(parameters.flat()) {
+        tensors.push((*name, shape.as_slice(), Values::F32(values)));
+    }
+    write_file(&weights, |file| write_tensors(file, &[], &tensors))?;
 
     let config = model_config(parameters, config);
     write_file(&dir.join(CONFIG), |file| writeln!(file, "{:#}", Value::Object(config)))
@@ -228,7 +225,7 @@ fn check_tensor(path: &Path, name: &str, shape: &[usize], values: &[f32]) -> Res
     check_finite(rows, &format!("{}#{name}", path.display()), 0)
 }
 
-fn write_file(
+pub(crate) fn write_file(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
 ) -> Result<(), DataError> {

@@ -6,14 +6,15 @@ use parquet::basic::{Compression, ConvertedType, LogicalType, Type as Physical};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 
+use bae_model::quietly;
+
 use crate::column::Column;
-use crate::dataset::Source;
+use crate::dataset::{Source, assert_rows};
 use crate::error::DataError;
 use crate::input_file::InputFile;
 use crate::numbers::{Element, Integer, Number};
 use crate::open::{FileSource, Wanted};
 use crate::parquet_pages::{Chunk, Leaf, Pages, Stop};
-use crate::quietly::quietly;
 use crate::recent::Recent;
 use crate::table::{self, Field};
 use crate::thrift::{BINARY, I32, LIST, STRUCT, Thrift};
@@ -157,9 +158,9 @@ fn metadata(file: &InputFile) -> Result<ParquetMetaData, DataError> {
     }
     // the crate promises no end of damage that it takes without a panic
     match quietly(|| ParquetMetaDataReader::decode_metadata(&bytes)) {
-        Some(Ok(metadata)) => Ok(metadata),
-        Some(Err(error)) => Err(damaged(path, &error)),
-        None => Err(damaged(path, &"its metadata contradicts itself")),
+        Ok(Ok(metadata)) => Ok(metadata),
+        Ok(Err(error)) => Err(damaged(path, &error)),
+        Err(_) => Err(damaged(path, &"its metadata contradicts itself")),
     }
 }
 
@@ -291,7 +292,7 @@ fn width(file: &InputFile, name: &str, groups: &[Group], states: &Reader) -> Res
 }
 
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
-    quietly(read).unwrap_or_else(|| Err(Stop::Error(damaged(path, &"its pages contradict themselves"))))
+    quietly(read).unwrap_or_else(|_| Err(Stop::Error(damaged(path, &"its pages contradict themselves"))))
 }
 
 impl ParquetSource {
@@ -355,11 +356,7 @@ impl Source for ParquetSource {
     }
 
     fn read(&self, start: usize, mut out: ArrayViewMut2<f32>) -> Result<(), DataError> {
-        assert!(
-            out.ncols() == self.d_in && start + out.nrows() <= self.rows,
-            "rows {start}.. of {}",
-            self.rows
-        );
+        assert_rows(self, start, &out);
         let rows = out.nrows();
         if let Some(mut values) = out.as_slice_mut() {
             return self.read_bytes(&self.states, &self.name, start, rows, |bytes| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ndarray::{Array2, ArrayViewMut2};
 
-use crate::dataset::Source;
+use crate::dataset::{Source, assert_rows};
 use crate::error::DataError;
 use crate::input_file::InputFile;
 use crate::numbers::{Element, read_values};
@@ -274,11 +274,7 @@ impl Source for Spooled {
     }
 
     fn read(&self, start: usize, mut out: ArrayViewMut2<f32>) -> Result<(), DataError> {
-        assert!(
-            out.ncols() == self.d_in && start + out.nrows() <= self.rows,
-            "rows {start}.. of {}",
-            self.rows
-        );
+        assert_rows(self, start, &out);
         if let Some(values) = out.as_slice_mut() {
             return self.fill(start, values);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use ndarray::{ArrayViewMut2, Axis};
 
 use crate::column::Column;
-use crate::dataset::Source;
+use crate::dataset::{Source, assert_rows};
 use crate::error::DataError;
 use crate::input_file::InputFile;
 use crate::numbers::{Element, Integer, Number, read_integers, read_values};
@@ -215,11 +215,7 @@ impl Source for TensorSource {
     }
 
     fn read(&self, start: usize, mut out: ArrayViewMut2<f32>) -> Result<(), DataError> {
-        assert!(
-            out.ncols() == self.d_in && start + out.nrows() <= self.rows,
-            "rows {start}.. of {}",
-            self.rows
-        );
+        assert_rows(self, start, &out);
         match out.as_slice_mut() {
             Some(values) if self.stride == self.d_in * self.element.bytes() => {
                 read_values(&self.place.file, self.element, self.offset(start), values)

@@ -1,4 +1,4 @@
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use safetensors::Dtype;
@@ -7,8 +7,17 @@ use crate::error::DataError;
 use crate::folder::{cannot_write, install_file, temporary_file};
 use crate::safetensors_file::header_bytes;
 
-/// A tensor by name, shape and values, row-major.
-pub type Tensor<'a> = (&'a str, &'a [usize], &'a [f32]);
+/// A tensor by name, shape and values.
+pub type Tensor<'a> = (&'a str, &'a [usize], Values<'a>);
+
+/// Values of a tensor, row-major.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Values<'a> {
+    /// 32-bit floats.
+    F32(&'a [f32]),
+    /// Counts.
+    U32(&'a [u32]),
+}
 
 /// Writes tensors into a safetensors file, all or nothing; one that is there already is an error.
 ///
@@ -16,11 +25,27 @@ pub type Tensor<'a> = (&'a str, &'a [usize], &'a [f32]);
 /// `IO`.
 pub fn save_tensors(path: &Path, metadata: &[(&str, String)], tensors: &[Tensor]) -> Result<(), DataError> {
     let mut file = BufWriter::with_capacity(1 << 20, temporary_file(path, false)?);
-    let header: Vec<_> = tensors.iter().map(|(name, shape, _)| (*name, Dtype::F32, *shape)).collect();
-    let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|error| cannot_write(path, error));
-    write(&header_bytes(metadata, &header))?;
-    for value in tensors.iter().flat_map(|(_, _, values)| *values) {
-        write(&value.to_le_bytes())?;
-    }
+    write_tensors(&mut file, metadata, tensors).map_err(|error| cannot_write(path, error))?;
     install_file(file, path, false)
+}
+
+/// Writes all of a safetensors file; the same bytes every time.
+pub(crate) fn write_tensors(
+    out: &mut impl Write,
+    metadata: &[(&str, String)],
+    tensors: &[Tensor],
+) -> io::Result<()> {
+    let dtype = |values: &Values| match values {
+        Values::F32(_) => Dtype::F32,
+        Values::U32(_) => Dtype::U32,
+    };
+    let header: Vec<_> = tensors.iter().map(|(name, shape, values)| (*name, dtype(values), *shape)).collect();
+    out.write_all(&header_bytes(metadata, &header))?;
+    for (_, _, values) in tensors {
+        match values {
+            Values::F32(values) => values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))?,
+            Values::U32(values) => values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))?,
+        }
+    }
+    Ok(())
 }

@@ -2,11 +2,9 @@
 
 use crate::adapters::AdapterReport;
 use crate::shaders::{Access, Form, Shader};
-use bae_model::ModelError;
-use std::cell::Cell;
+use bae_model::{ModelError, quietly};
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, Once};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A device that is ready for work. Pipelines are built when first needed and kept.
 pub struct Device {
@@ -84,6 +82,7 @@ impl Device {
     /// Runs `work`; wgpu panics where a driver fails in a way that it has no error for, most often because the device is lost.
     fn guarded<T>(&self, work: impl FnOnce() -> T) -> Result<T, ModelError> {
         quietly(work).map_err(|said| {
+            let said = one_line(&said);
             let lost = || ModelError::DeviceLost(format!("{}: {said}", self.report.name));
             locked(&self.failure).get_or_insert_with(lost).clone()
         })
@@ -265,27 +264,6 @@ impl Device {
             (None, Ok(_)) => Ok(()),
         }
     }
-}
-
-/// Runs `work`; if it panics, gives what it said, and nothing is printed.
-fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    static HOOK: Once = Once::new();
-    thread_local!(static QUIET: Cell<bool> = const { Cell::new(false) });
-    HOOK.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !QUIET.get() {
-                before(panic)
-            }
-        }));
-    });
-    let outer = QUIET.replace(true);
-    let result = std::panic::catch_unwind(AssertUnwindSafe(work));
-    QUIET.set(outer);
-    result.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        one_line(text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the driver failed"))
-    })
 }
 
 fn of_wgpu(error: &wgpu::Error) -> ModelError {

@@ -13,6 +13,7 @@ mod normalisation;
 mod objective;
 mod parameters;
 mod precision;
+mod quietly;
 pub mod reference;
 mod state;
 
@@ -24,4 +25,5 @@ pub use normalisation::{Normalisation, layer_norm};
 pub use objective::{Architecture, Batch, Objective, StepStats, Target};
 pub use parameters::{Parameters, TENSORS};
 pub use precision::Precision;
+pub use quietly::quietly;
 pub use state::TrainingState;

@@ -1,6 +1,6 @@
 use crate::options::{EstimatorName, positive};
 use crate::{Engine, EngineReport, MAX_THREADS, Task, TrainError};
-use bae_data::{Tensor, save_tensors};
+use bae_data::{Tensor, Values, save_tensors};
 use bae_gpu::{Peak, Wanted, Widths};
 use bae_kernels::{Isa, product};
 use bae_model::{
@@ -382,10 +382,10 @@ fn write_fixture(
     let names = TENSORS.map(|name| format!("grad.{name}"));
     let shapes = [vec![d_in, d_sae], vec![d_sae], vec![d_sae, d_in], vec![d_in]];
     let x_shape = [x.nrows(), d_in];
-    let mut tensors: Vec<Tensor> = vec![("x", &x_shape, x.as_slice().expect("row-major"))];
+    let mut tensors: Vec<Tensor> = vec![("x", &x_shape, Values::F32(x.as_slice().expect("row-major")))];
     for at in 0..TENSORS.len() {
-        tensors.push((TENSORS[at], &shapes[at], parameters.flat()[at]));
-        tensors.push((&names[at], &shapes[at], gradient.flat()[at]));
+        tensors.push((TENSORS[at], &shapes[at], Values::F32(parameters.flat()[at])));
+        tensors.push((&names[at], &shapes[at], Values::F32(gradient.flat()[at])));
     }
     let metadata = [
         ("loss", stats.loss.to_string()),

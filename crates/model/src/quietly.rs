@@ -2,10 +2,10 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
-/// Runs `work`; `None` if it panics, of which nothing is printed.
+/// Runs `work`; if it panics, gives what it said, and nothing is printed.
 ///
-/// For crates that do not promise to take damaged files without one: an error says what is to be said.
-pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> Option<T> {
+/// For other people's code that panics where it should return an error: drivers that fail, files that are damaged.
+pub fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     thread_local!(static QUIET: Cell<bool> = const { Cell::new(false) });
     HOOK.call_once(|| {
@@ -19,7 +19,10 @@ pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> Option<T> {
     let outer = QUIET.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
     QUIET.set(outer);
-    result.ok()
+    result.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -39,16 +42,16 @@ mod tests {
                 _ => before(panic),
             };
         }));
-        assert_eq!(quietly(|| 5), Some(5));
+        assert_eq!(quietly(|| 5), Ok(5));
         let nested = quietly(|| {
-            assert_eq!(quietly(|| -> u8 { panic!("unseen") }), None);
+            assert_eq!(quietly(|| -> u8 { panic!("unseen") }), Err("unseen".into()));
             let other = std::thread::spawn(|| panic!("seen")).join();
             assert!(other.is_err());
             if SEEN.load(Ordering::Relaxed) > 0 {
                 panic!("unseen")
             }
         });
-        assert_eq!(nested, None);
+        assert_eq!(nested, Err("unseen".into()));
         assert!(std::thread::spawn(|| panic!("seen")).join().is_err());
         assert_eq!(SEEN.load(Ordering::Relaxed), 2);
     }
