@@ -9,7 +9,8 @@ const mebibytes = bytes => `${Math.round(bytes / 2 ** 20)} MiB`
 const peak = () => process.resourceUsage().maxRSS * 1024
 
 const before = peak()
-const { model, result } = await train(states)
+// to look for a GPU loads its driver, which takes what it takes
+const { model, result } = await train(states, { device: 'cpu' })
 const trained = peak()
 const began = performance.now()
 const codes = await model.encode(states)

@@ -3,7 +3,7 @@
 use crate::error::Failure;
 use crate::job::{self, Context, End, Events, Job};
 use bae_data::{Condition, DataError, Dataset, Feed, Floats, Order, RowSet, Selection, Source};
-use bae_train::{MEASURING, TrainError};
+use bae_train::{READ_ONCE, TrainError};
 use half::{bf16, f16};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -182,7 +182,7 @@ impl Chosen {
 
     /// Reads them in their order.
     pub fn feed(&self) -> Feed<'_> {
-        Feed::new(&self.data, &self.rows, Order::Stored, MEASURING)
+        Feed::new(&self.data, &self.rows, Order::Stored, READ_ONCE)
     }
 }
 

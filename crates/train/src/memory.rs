@@ -9,8 +9,11 @@ pub(crate) const SAMPLE_ROWS: usize = 16_384;
 const SAMPLE_VALUES: usize = 1 << 26;
 /// Rows of a sample that say little about larger data.
 pub(crate) const LEAST_SAMPLE: usize = 512;
-/// Bytes for the windows that rows to be measured are read through, at most.
-pub const MEASURING: usize = 64 << 20;
+/// Bytes for rows that are measured again and again, at most.
+const MEASURING: usize = 64 << 20;
+/// Bytes for the windows that rows are read through once, at most: reading ahead needs no more, and nothing comes of keeping
+/// them.
+pub const READ_ONCE: usize = 16 << 20;
 
 /// Bytes that the process takes beside model and rows: 60 MiB are Node's.
 const PROCESS: usize = 128 << 20;

@@ -1,6 +1,6 @@
 //! What training starts from: what is done to the rows, and the first parameters.
 
-use crate::memory::Shares;
+use crate::memory::{READ_ONCE, Shares};
 use crate::options::{Normalize, Preset};
 use crate::{Plan, TrainError};
 use bae_data::{Dataset, Feed, Order, Purpose, RowMoments, RowSet, generator};
@@ -100,7 +100,8 @@ pub(crate) fn moments(
         return Ok(None);
     }
     let mut moments = RowMoments::new(data.d_in());
-    let feed = Feed::new(data, training, Order::Stored, Shares::new(plan.memory, data.d_in()).measuring);
+    let memory = Shares::new(plan.memory, data.d_in()).measuring.min(READ_ONCE);
+    let feed = Feed::new(data, training, Order::Stored, memory);
     std::thread::scope(|scope| {
         let mut batches = feed.batches(scope, 0, CHUNK, 0);
         while let Some(rows) = batches.next() {

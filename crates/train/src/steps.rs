@@ -1,6 +1,7 @@
 //! The loop: steps, and what is due after some of them.
 
 use crate::evaluate::measure;
+use crate::memory::{READ_ONCE, Shares};
 use crate::options::Normalize;
 use crate::resample::resample;
 use crate::run::{Listeners, Outcome, Pace, Stopped, Summary, TrainFigures};
@@ -547,7 +548,7 @@ impl<'a> Run<'a> {
 
     fn train_figures(&mut self) -> Result<TrainFigures, TrainError> {
         let Inputs { data, training, plan, cancel, .. } = self.inputs;
-        let memory = crate::memory::Shares::new(plan.memory, data.d_in()).measuring;
+        let memory = Shares::new(plan.memory, data.d_in()).measuring.min(READ_ONCE);
         let feed = Feed::new(data, training, Order::Stored, memory).until(cancel);
         let (measured, mse) = self.measure(&self.best.clone(), &feed)?;
         Ok(TrainFigures {
