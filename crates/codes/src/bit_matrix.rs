@@ -36,6 +36,28 @@ pub enum CodesError {
         "pairs, batches or a subset of features were counted in one part and not in the other; count all alike"
     )]
     Counting,
+    /// Counts of different codes cannot be added.
+    #[error("counts {why}; merge only parts of one count")]
+    Other {
+        /// What they are.
+        why: String,
+    },
+    /// Parts of a whole that do not go together.
+    #[error("{why}; merge each part of one division once")]
+    Shards {
+        /// What is wrong with them.
+        why: String,
+    },
+    /// Counts of many groups.
+    #[error(
+        "counts of {groups} groups take {bytes} bytes; choose fewer groups (--where), or leave pairs out"
+    )]
+    Groups {
+        /// Groups so far.
+        groups: usize,
+        /// Bytes that they take.
+        bytes: u64,
+    },
     /// Counts are kept in 32 bits.
     #[error("more than 4,294,967,295 rows cannot be counted together; count and report them in parts")]
     TooMany,

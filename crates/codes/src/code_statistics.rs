@@ -106,26 +106,30 @@ impl CodeStatistics {
         }
         let clusters = if sequences.is_some() { Clusters::Sequence } else { Clusters::Row };
         self.check(codes.features(), codes.rows() as u64, Some(clusters))?;
-        self.clusters = Some(clusters);
         for row in 0..codes.rows() {
             let number = first_row + row as u64;
-            let cluster = sequences.map_or(number, |sequences| sequences[row] as u64);
-            let words = codes.row(row);
-            self.l0[words.iter().map(|word| word.count_ones() as usize).sum::<usize>()] += 1;
-            let bucket = self.buckets.add(cluster, words, self.features);
-            if let Some(Joint { pairs, sample }) = &mut self.joint {
-                pairs.add(bucket % FOLDS, words);
-                sample.add(number, cluster, words);
-            }
-            if let Some(subset) = &mut self.subset {
-                subset.add(words);
-            }
+            self.add_row(number, sequences.map(|sequences| sequences[row]), codes.row(row));
         }
         if let Some(batches) = &mut self.batches {
             batches.add(codes, first_row);
         }
-        self.rows += codes.rows() as u64;
         Ok(())
+    }
+
+    /// Counts one row in all but batches; whoever calls has checked it.
+    pub(crate) fn add_row(&mut self, number: u64, sequence: Option<i64>, words: &[u64]) {
+        self.clusters = Some(if sequence.is_some() { Clusters::Sequence } else { Clusters::Row });
+        let cluster = sequence.map_or(number, |sequence| sequence as u64);
+        self.rows += 1;
+        self.l0[words.iter().map(|word| word.count_ones() as usize).sum::<usize>()] += 1;
+        let bucket = self.buckets.add(cluster, words, self.features);
+        if let Some(Joint { pairs, sample }) = &mut self.joint {
+            pairs.add(bucket % FOLDS, words);
+            sample.add(number, cluster, words);
+        }
+        if let Some(subset) = &mut self.subset {
+            subset.add(words);
+        }
     }
 
     /// Adds the counts of `other`.
@@ -206,6 +210,24 @@ impl CodeStatistics {
     /// Counts of patterns, where a subset was asked for.
     pub fn subset(&self) -> Option<&Subset> {
         self.subset.as_ref()
+    }
+
+    /// From counts that were kept; `pairs` and `sample` go together.
+    ///
+    /// # Panics
+    /// If `l0` is not `[features + 1]`.
+    pub fn from_counts(
+        clusters: Option<Clusters>,
+        l0: Vec<u64>,
+        buckets: Buckets,
+        batches: Option<Batches>,
+        joint: Option<(PairCounts, Sample)>,
+        subset: Option<Subset>,
+    ) -> Self {
+        let features = l0.len().checked_sub(1).expect("rows with 0 ones and more");
+        let rows = buckets.rows().iter().sum();
+        let joint = joint.map(|(pairs, sample)| Joint { pairs, sample });
+        Self { features, rows, clusters, l0, buckets, batches, joint, subset }
     }
 
     /// What is counted.
