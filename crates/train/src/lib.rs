@@ -2,6 +2,7 @@
 
 mod bench;
 mod board;
+mod count;
 mod engine;
 mod error;
 mod evaluate;
@@ -18,6 +19,7 @@ mod steps;
 mod tensorboard;
 
 pub use bench::{BenchOptions, BenchReport, EncodeTime, bench};
+pub use count::{By, CountOptions, count};
 pub use engine::{Engine, EngineReport, Task};
 pub use error::TrainError;
 pub use evaluate::{Applied, Codes, Evaluation, encode_chunks, evaluate};
