@@ -22,7 +22,7 @@ pub use bench::{BenchOptions, BenchReport, EncodeTime, bench};
 pub use count::{By, CountOptions, count};
 pub use engine::{Engine, EngineReport, Task};
 pub use error::TrainError;
-pub use evaluate::{Applied, Codes, Evaluation, encode_chunks, evaluate};
+pub use evaluate::{Applied, Evaluation, encode_chunks, evaluate};
 pub use event::{Event, Validation};
 pub use memory::READ_ONCE;
 pub use options::{EstimatorName, MAX_THREADS, Normalize, Plan, Preset, TrainOptions};
