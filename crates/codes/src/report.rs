@@ -1,34 +1,23 @@
 use serde::{Deserialize, Serialize};
 
-use crate::Statistics;
+use crate::{
+    Batches, BATCH, Clusters, CodeStatistics, GroupedStatistics, Label, Statistics, Subset,
+};
+use crate::collision::lower_entropy_bits;
+use crate::dependence::{strongest, strongest_block};
+use crate::interval::{interval, standard_error};
+use crate::marginal::{Estimator, entropy};
 
-/// How much codes say, and how sparse they are.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Sparsity {
-    /// Σ_j H(p_j), in bits a row.
-    pub entropy_bits: f64,
-    /// Mean features on in a row.
-    pub l0: f64,
-    /// l0 / d_sae.
-    pub density: f64,
-    /// Share of features never on.
-    pub dead_fraction: f64,
-    /// Share of features on in every row.
-    pub always_on_fraction: f64,
-    /// Share of features on in more than half of the rows.
-    pub dense_fraction: f64,
-}
+/// How often intervals hold the truth; of an interval for the joint entropy, each end.
+pub const LEVEL: f64 = 0.95;
 
-impl From<&Statistics> for Sparsity {
-    fn from(statistics: &Statistics) -> Self {
-        Self {
-            entropy_bits: statistics.entropy_bits(),
-            l0: statistics.l0(),
-            density: statistics.density(),
-            dead_fraction: statistics.dead_fraction(),
-            always_on_fraction: statistics.always_on_fraction(),
-            dense_fraction: statistics.dense_fraction(),
-        }
-    }
-}
+/// Rates that features are sorted by: those below the first are counted with it.
+const EDGES: [f64; 19] = [
+    1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
+];
+
+/// Pairs that are named.
+const STRONGEST: usize = 20;
+
+/// Features in a block of dependent ones, at most.
+const BLOCK: usize = 24;
