@@ -72,3 +72,4 @@ export {
   type TrainSettings,
   train,
 } from './train.js'
+export type { Spectrum, Yardsticks } from './yardsticks.js'

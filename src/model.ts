@@ -23,6 +23,7 @@ import {
   type Sparsity,
   wrapStatistics,
 } from './statistics.js'
+import type { Yardsticks } from './yardsticks.js'
 
 /** What `cfg.json` of a model holds. */
 export interface ModelConfig {
@@ -200,6 +201,15 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   async entropy(x: StatesInput, options: StatisticsOptions = {}): Promise<EntropyReport> {
     using statistics = await this.statistics(x, options)
     return statistics.report({ signal: options.signal })
+  }
+
+  /**
+   * What else is said about hidden states, to compare the entropy of their codes with: spectra, intrinsic dimension, and the bits that a
+   * Gaussian needs at the same error. Takes 16 dIn² bytes.
+   */
+  async yardsticks(x: StatesInput, options: InputOptions = {}): Promise<Yardsticks> {
+    const { json } = await this.#over(x, options, native.startYardsticks)
+    return JSON.parse(json) as Yardsticks
   }
 
   /** Reconstruction error and sparsity on hidden states, over all rows. */

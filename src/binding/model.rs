@@ -6,7 +6,7 @@ use bae_codes::BitMatrix;
 use bae_data::{CodesWriter, LAYER_NORM, load_model, save_model};
 use bae_gpu::Widths;
 use bae_model::{Architecture, Cpu, Estimator, Parameters, Precision};
-use bae_train::{Applied, Engine, MAX_THREADS, Task, encode_chunks, evaluate};
+use bae_train::{Applied, Engine, MAX_THREADS, Task, encode_chunks, evaluate, yardsticks};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use serde_json::{Map, Value, json};
@@ -243,5 +243,22 @@ pub fn start_evaluate(
         let rows = chosen.rows.count();
         let measured = evaluate(&model.on(place)?, &chosen.feed(), |done| context.rows(done, rows))?;
         Ok(End::Done(chosen.complete(serde_json::to_value(measured).expect("plain numbers"))))
+    })
+}
+
+/// Measures hidden states beside what the model makes of them.
+#[napi(catch_unwind)]
+pub fn start_yardsticks(
+    model: &Model,
+    states: States,
+    place: Place,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    let (model, states) = (model.get()?, states.hold()?);
+    job::start(on_event, move |context| {
+        let chosen = model.open(states, context)?;
+        let rows = chosen.rows.count();
+        let measured = yardsticks(&model.on(place)?, &chosen.feed(), |done| context.rows(done, rows))?;
+        Ok(End::Done(serde_json::to_value(measured).expect("plain numbers")))
     })
 }
