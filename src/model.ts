@@ -190,7 +190,7 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   async statistics(x: StatesInput, options: StatisticsOptions = {}): Promise<CodeStatistics> {
     const { by, shard } = checked(options)
     if (by !== undefined) ofType('by', 'string', by)
-    const request = { ...countRequest(options), by, ...(shard && shardOf(shard)) }
+    const request = { ...countRequest(options), ...(by && { by }), ...(shard && shardOf(shard)) }
     const { job, json } = await this.#over(x, options, (model, states, place, on) =>
       native.startCount(model, states, request, place, on),
     )

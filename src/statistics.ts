@@ -96,7 +96,7 @@ export interface PairFigures {
   memoryBytes: number
   /** Where Σ_j H(p_j) − H(code) lies; `null` where there are too few rows. */
   totalCorrelation: { lowerBits: number; upperBits: number } | null
-  /** The pairs of largest |φ|. */
+  /** The pairs that say most about each other. */
   strongest: {
     features: [number, number]
     /** Correlation of the two bits. */
