@@ -200,7 +200,7 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   /** Entropy and sparsity of the codes of hidden states: {@link statistics}, and what they say. */
   async entropy(x: StatesInput, options: StatisticsOptions = {}): Promise<EntropyReport> {
     using statistics = await this.statistics(x, options)
-    return statistics.report({ signal: options.signal })
+    return await statistics.report({ signal: options.signal })
   }
 
   /**
