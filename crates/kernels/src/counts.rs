@@ -15,6 +15,7 @@ use std::sync::Mutex;
 pub const PAIR_ROWS: usize = SUBS * SUB;
 
 /// Adds to `counts` for each column the rows of `words` in which its bit is set. Bits beyond the last column are ignored.
+/// Up to a MiB of words is counted on the calling thread, more on the current rayon pool.
 ///
 /// # Panics
 /// If `words` is not `rows` rows, or `counts` not a number for each column.
@@ -35,16 +36,20 @@ pub fn ones_with(isa: Isa, words: &[u64], rows: usize, columns: usize, counts: &
     }
     let rows_of_part = (PART / per_row / ROWS * ROWS).clamp(ROWS, Planes::MOST / ROWS * ROWS);
     let none = || vec![0u64; per_row.div_ceil(PANEL_WORDS) * PANEL];
-    let sums = words
-        .par_chunks(rows_of_part * per_row)
-        .fold(none, |mut sums, part| {
-            add_part(isa, part, per_row, &mut sums);
-            sums
-        })
-        .reduce(none, |mut sums, others| {
+    let add = |mut sums: Vec<u64>, part: &[u64]| {
+        add_part(isa, part, per_row, &mut sums);
+        sums
+    };
+    let parts = words.par_chunks(rows_of_part * per_row);
+    // a single one needs no other thread
+    let sums = if parts.len() == 1 {
+        add(none(), words)
+    } else {
+        parts.fold(none, add).reduce(none, |mut sums, others| {
             sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += other);
             sums
-        });
+        })
+    };
     counts.iter_mut().zip(sums).for_each(|(count, sum)| *count += sum);
 }
 
