@@ -40,6 +40,8 @@ export {
   type Matrix,
   type ModelConfig,
 } from './model.js'
+export { checkPlot, type PlotOptions, plotEntropy } from './plot/plot.js'
+export type { PlottedFigures, PlottedReport } from './plot/plotted.js'
 export type {
   ArrowChunk,
   ArrowStates,
