@@ -26,6 +26,57 @@ pub enum CodesError {
         /// Features a row.
         features: usize,
     },
+    /// Sequences are known of some of the rows only.
+    #[error(
+        "some rows come with a sequence and others without; count either with sequences, or all without, or apart"
+    )]
+    Clusters,
+    /// Counts of different things cannot be added.
+    #[error(
+        "pairs, batches or a subset of features were counted in one part and not in the other; count all alike"
+    )]
+    Counting,
+    /// Counts of different codes cannot be added.
+    #[error("counts {why}; merge only parts of one count")]
+    Other {
+        /// What they are.
+        why: String,
+    },
+    /// Parts of a whole that do not go together.
+    #[error("{why}; merge each part of one division once")]
+    Shards {
+        /// What is wrong with them.
+        why: String,
+    },
+    /// Counts of many groups.
+    #[error(
+        "counts of {groups} groups take {bytes} bytes; choose fewer groups (--where), or leave pairs out"
+    )]
+    Groups {
+        /// Groups so far.
+        groups: usize,
+        /// Bytes that they take.
+        bytes: u64,
+    },
+    /// Counts are kept in 32 bits.
+    #[error("more than 4,294,967,295 rows cannot be counted together; count and report them in parts")]
+    TooMany,
+    /// The subset asked for cannot be counted.
+    #[error("{why}; name at most 20 different features of the code")]
+    Subset {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The system does not give the memory.
+    #[error(
+        "counts of all pairs of {features} features take {bytes} bytes, which do not fit into memory; leave pairs out"
+    )]
+    Memory {
+        /// Features a row.
+        features: usize,
+        /// Bytes that were asked for.
+        bytes: u64,
+    },
     /// Matrices of different width cannot be stacked.
     #[error("codes of {got} features cannot follow codes of {expected} features")]
     Width {
@@ -146,6 +197,22 @@ impl BitMatrix {
         Ok(())
     }
 
+    /// Appends one row.
+    ///
+    /// # Panics
+    /// If it has not [`BitMatrix::words_per_row`] words.
+    pub(crate) fn push(&mut self, words: &[u64]) {
+        assert_eq!(words.len(), self.words_per_row(), "words of a row");
+        self.words.extend_from_slice(words);
+        self.rows += 1;
+    }
+
+    /// Takes all rows away and keeps their memory.
+    pub(crate) fn clear(&mut self) {
+        self.words.clear();
+        self.rows = 0;
+    }
+
     /// Copies of `rows` rows each, the last one perhaps shorter: for work that reports how far it is.
     ///
     /// # Panics
@@ -204,6 +271,23 @@ impl BitMatrix {
         let mut out = Self::zeros(self.features, self.rows);
         bits::transpose(&self.words, self.rows, self.features, &mut out.words);
         out
+    }
+
+    /// Adds the ones of each feature in `rows` to `ones` `[features]`.
+    ///
+    /// # Panics
+    /// If there are no such rows, or `ones` has another length.
+    pub fn add_ones(&self, rows: std::ops::Range<usize>, ones: &mut [u64]) {
+        assert_eq!(ones.len(), self.features, "one count a feature");
+        for row in rows {
+            for (at, &word) in self.row(row).iter().enumerate() {
+                let mut rest = word;
+                while rest != 0 {
+                    ones[at * 64 + rest.trailing_zeros() as usize] += 1;
+                    rest &= rest - 1;
+                }
+            }
+        }
     }
 
     /// Ones in each row: the L0 of each code.

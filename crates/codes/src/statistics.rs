@@ -13,6 +13,11 @@ impl Statistics {
         Self { rows: 0, ones: vec![0; features] }
     }
 
+    /// From counts that were kept.
+    pub fn from_counts(rows: u64, ones: Vec<u64>) -> Self {
+        Self { rows, ones }
+    }
+
     /// Counts the rows of `codes`.
     ///
     /// # Errors
