@@ -105,7 +105,7 @@ pub fn train(
 ) -> Result<Outcome, TrainError> {
     let began = Instant::now();
     // says what is wrong with the options before anything is read or made
-    options.plan(data.d_in(), data.rows())?;
+    options.check(data)?;
     let conditions = options.conditions()?;
     let interval = options.checkpoint_interval()?;
     let mut folder = options.out.as_deref().map(|out| RunFolder::take(out, options)).transpose()?;
