@@ -55,6 +55,15 @@ export type {
   TensorStates,
 } from './states.js'
 export {
+  type SweepEvent,
+  type SweepOptions,
+  type SweepReport,
+  type SweepRun,
+  type SweepStatus,
+  sweep,
+  type VariedSetting,
+} from './sweep.js'
+export {
   type TrainOptions,
   type TrainOutcome,
   type TrainResult,

@@ -262,6 +262,12 @@ impl TrainOptions {
     pub fn check(&self, data: &Dataset) -> Result<Plan, TrainError> {
         self.conditions()?;
         self.checkpoint_interval()?;
+        if !(0.0..1.0).contains(&self.validation_fraction) {
+            return Err(TrainError::Option(format!(
+                "validationFraction is {}: it must be at least 0 and less than 1",
+                self.validation_fraction
+            )));
+        }
         self.plan(data.d_in(), data.rows())
     }
 

@@ -208,12 +208,6 @@ fn split(data: &Dataset, rows: &RowSet, options: &TrainOptions) -> Result<Split,
             if rows.is_all() { "" } else { " left" }
         )));
     }
-    if !(0.0..1.0).contains(&options.validation_fraction) {
-        return Err(TrainError::Option(format!(
-            "validationFraction is {}: it must be at least 0 and less than 1",
-            options.validation_fraction
-        )));
-    }
     let split = Split::new(data, rows, options.validation_fraction, options.hold_out())?;
     if split.training.count() == 0 {
         return Err(TrainError::Option(format!(
