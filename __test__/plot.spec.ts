@@ -23,12 +23,13 @@ function report(groups = 0, value: (group: number) => number | string = group =>
     batch: { size: 512, entropyBits: 28 },
     neverOn: { features: 11 },
     alwaysOn: { features: 2 },
-    densityHistogram: { edges: [0, 0.001, 0.01, 0.1, 1], features: [11, 1, 20, 30, 2] },
+    densityHistogram: { edges: [0.0001, 0.001, 0.01, 0.1, 1], features: [0, 1, 20, 30] },
     l0Distribution: {
       quartiles: [5, 6, 8],
       counts: Array.from({ length: 65 }, (_, on) => (on < 12 ? on : 0)),
     },
     joint: { lowerBits: 8, upperBits: 20 },
+    yardsticks: { gaussian: { bits: 25.5 } },
     pairs: { block: { features: block, phi: block.map(i => block.map(j => (i === j ? 1 : 0.1))) } },
     ...(groups && {
       by: 'layer',
@@ -95,7 +96,15 @@ describe('a picture', () => {
     const svg = String(await drawn(report(), '.svg'))
     expect(svg).toContain('<title>Entropy of the codes</title>')
     const expected = ['sum of marginals, plug-in', 'Miller–Madow', 'jackknife, with interval', 'Grassberger']
-    expect(labels(svg)).toEqual(expect.arrayContaining([...expected, 'joint entropy, between', '8 … 20']))
+    expect(labels(svg)).toEqual(
+      expect.arrayContaining([
+        ...expected,
+        'joint entropy, between',
+        '8 … 20',
+        'a Gaussian at the same error',
+        '25.5',
+      ]),
+    )
   })
 
   test.each([1, 30, 300])('of %i groups is drawn, numbers and names', async groups => {
@@ -113,7 +122,14 @@ describe('a picture', () => {
       { value: 1, entropyBits: 0, density: 0, interval: { lower: null, upper: null } },
       { value: 2, entropyBits: 4, density: 1, estimates: { jackknife: null } },
     ]
-    const svg = String(await drawn({ entropyBits: null, density: null, by: 'position', groups }, '.svg'))
+    const rest = {
+      joint: null,
+      interval: null,
+      l0Distribution: null,
+      densityHistogram: { edges: [0.1, 1], features: [0] },
+    }
+    const what = { entropyBits: null, density: null, by: 'position', groups, ...rest }
+    const svg = String(await drawn(what, '.svg'))
     expect(svg).not.toMatch(/NaN|undefined|Infinity/)
     await expect(drawn({ entropyBits: null, density: null }, '.svg')).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',

@@ -26,9 +26,6 @@ export function entropySpec(report: PlottedReport): { title: string; spec: Spec 
       padding: 14,
       title: { text: title, subtitle: subtitle(report), anchor: 'start', offset: 18 },
       spacing: 36,
-      // each panel where its own axis ends: long names push none of the others aside
-      align: 'none',
-      bounds: 'full',
       vconcat: panels,
       config: CONFIG,
     },
@@ -274,7 +271,7 @@ function overall(report: PlottedReport): Spec[] {
   const { densityHistogram, l0Distribution, pairs } = report
   const estimates = report.groups?.length ? [] : estimated(report)
   const small = [
-    ...(densityHistogram?.features.some(Boolean) ? [rates(report, densityHistogram)] : []),
+    ...(densityHistogram ? [rates(report, densityHistogram)] : []),
     ...(l0Distribution?.counts.some(Boolean) ? [activity(l0Distribution)] : []),
   ]
   const block = pairs?.block
@@ -286,7 +283,8 @@ function overall(report: PlottedReport): Spec[] {
 }
 
 /** The estimates of the entropy beside each other. */
-function estimated({ entropyBits, estimates, interval, batch, joint }: PlottedReport): Spec[] {
+function estimated(report: PlottedReport): Spec[] {
+  const { entropyBits, estimates, interval, batch, joint, yardsticks } = report
   const rows = [
     { name: 'sum of marginals, plug-in', bits: entropyBits },
     { name: 'Miller–Madow', bits: estimates?.millerMadow },
@@ -299,6 +297,7 @@ function estimated({ entropyBits, estimates, interval, batch, joint }: PlottedRe
     { name: 'Grassberger', bits: estimates?.grassberger },
     { name: `mean of batches of ${batch?.size} (biased)`, bits: batch?.entropyBits },
     { name: 'joint entropy, between', from: joint?.lowerBits, to: joint?.upperBits },
+    { name: 'a Gaussian at the same error', bits: yardsticks?.gaussian.bits },
   ]
   const shown = rows
     .filter(({ bits, from }) => finite(bits) || finite(from))
@@ -353,8 +352,8 @@ function estimated({ entropyBits, estimates, interval, batch, joint }: PlottedRe
 
 /** How many features are on how often. Never and always on are no rates on a logarithmic axis: bars of their own. */
 function rates(report: PlottedReport, { edges, features }: { edges: number[]; features: number[] }): Spec {
-  const never = report.neverOn?.features ?? features[0] ?? 0
-  const always = report.alwaysOn?.features ?? features.at(-1) ?? 0
+  const never = report.neverOn?.features ?? 0
+  const always = report.alwaysOn?.features ?? 0
   const inner = innerBins(edges, features)
   const lowest = Math.min(-1, ...inner.map(({ from }) => from))
   const aside = Math.max(0.3, -lowest / 8)
@@ -421,37 +420,37 @@ function rates(report: PlottedReport, { edges, features }: { edges: number[]; fe
           },
         },
       },
-      {
-        transform: [{ calculate: '(datum.from + datum.to) / 2', as: 'middle' }],
-        mark: { type: 'text', baseline: 'bottom', dy: -3 },
+      // a count may be wider than its bar: it goes inwards, away from the axis
+      ...[
+        { side: 'never on', x: 'from', align: 'left' },
+        { side: 'always on', x: 'to', align: 'right' },
+      ].map(({ side, x, align }) => ({
+        transform: [{ filter: { field: 'rate', equal: side } }],
+        mark: { type: 'text', baseline: 'bottom', dy: -3, align },
         encoding: {
-          x: { field: 'middle', type: 'quantitative' },
+          x: { field: x, type: 'quantitative' },
           y: { field: 'shown', type: 'quantitative' },
           text: { field: 'label' },
         },
-      },
+      })),
     ],
   }
 }
 
-/** The bins between never and always, in powers of ten. */
+/** The bins between never and always, in powers of ten, from the first one that is not empty. */
 function innerBins(edges: number[], features: number[]) {
-  // one count more than edges: the first is of exactly 0, the last of exactly 1
-  const shift = features.length > edges.length ? 1 : 0
-  const least = edges.find(edge => edge > 0) ?? 0.1
-  const bins = []
-  for (let at = 0; at + 1 < edges.length; at++) {
+  const bins = features.map((count, at) => {
     const [low, high] = [edges[at] as number, edges[at + 1] as number]
-    if (high <= 0) continue
-    bins.push({
-      from: Math.log10(Math.max(low, least / 2)),
+    return {
+      from: Math.log10(low),
       to: Math.log10(high),
-      features: features[at + shift] ?? 0,
+      features: count,
       rate: `${figure(low)} … ${figure(high)}`,
       kind: 'rate',
-    })
-  }
-  return bins
+    }
+  })
+  const first = features.findIndex(Boolean)
+  return first < 0 ? [] : bins.slice(first)
 }
 
 /** How many features are on in a row. */

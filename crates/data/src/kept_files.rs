@@ -107,7 +107,7 @@ impl KeptFile {
             let block = offset / BLOCK;
             let (start, end) = (block * BLOCK, self.size.min((block + 1) * BLOCK));
             let (now, later) = buffer.split_at_mut(buffer.len().min((end - offset) as usize));
-            match self.block(block as usize, start, end, &read)? {
+            match self.block(block as usize, start, end, read)? {
                 Some(bytes) => now.copy_from_slice(&bytes[(offset - start) as usize..][..now.len()]),
                 None => read(now, offset)?,
             }
