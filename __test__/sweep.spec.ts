@@ -352,6 +352,20 @@ describe('bae sweep', () => {
     expect(stderr).toMatch(/^bae: 1 training failed, 1 model trained: a2 \(.*--resume tries again\n$/)
   })
 
+  test('ends with 130 after Ctrl-C, and says how to go on', async () => {
+    const dir = folder()
+    writeRows(join(dir, 'a.safetensors'), rows(2048))
+    const args = ['sweep', 'a.safetensors', '--vary', 'seed=1,2', '--steps', '100000', '--device', 'cpu']
+    const { child, ended, says } = start([...args, '--out', 'sweep', '--json'], dir)
+    await says('model 1 of 2, seed=1')
+    child.kill('SIGINT')
+    const { status, stdout, stderr } = await ended
+    expect(status).toBe(130)
+    expect(JSON.parse(stdout).error).toMatchObject({ code: 'INTERRUPTED', done: 0, out: 'sweep' })
+    expect(stderr).toMatch(/interrupted after 0 models; what is done is in sweep, and --resume goes on\n$/)
+    expect(table(join(dir, 'sweep')).runs.map(({ status }) => status)).toEqual(['interrupted', 'waiting'])
+  })
+
   test('killed at any time, loses nothing that was finished', async () => {
     const dir = folder()
     writeRows(join(dir, 'a.safetensors'), rows(2048))
@@ -366,8 +380,11 @@ describe('bae sweep', () => {
     await ended
     expect(table(join(dir, 'sweep')).runs.map(({ status }) => status)).toEqual(['done', 'running'])
     const first = readFileSync(join(dir, 'sweep', 'seed=1', 'metrics.jsonl'))
+    const leftover = join(dir, 'sweep', '.bae-0123456789ab-sweep.json')
+    writeFileSync(leftover, '{')
     const { status, stderr } = await bae([...all, '--resume'], dir)
     expect([status, stderr]).toEqual([0, expect.stringContaining('model 2 of 2, seed=2')])
+    expect(existsSync(leftover)).toBe(false)
     expect(readFileSync(join(dir, 'sweep', 'seed=1', 'metrics.jsonl'))).toEqual(first)
     for (const run of ['seed=1', 'seed=2'])
       expect(weights(join(dir, 'sweep', run))).toBe(weights(join(dir, 'whole', run)))

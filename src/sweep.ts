@@ -422,8 +422,9 @@ async function begin(
   const refuse = (message: string): never => {
     throw new BaeError('IO', message)
   }
-  if (!existsSync(join(out, TABLE))) {
-    const others = (await readdir(out)).filter(name => name !== '.lock' && !name.startsWith('.bae-'))
+  const [leftovers, others] = await contents(out)
+  for (const name of leftovers) await rm(join(out, name), { force: true })
+  if (!others.includes(TABLE)) {
     if (others.length > 0 && !overwrite) {
       refuse(`${out} holds ${others[0]} and no sweep; choose another --out or pass --overwrite`)
     }
@@ -462,6 +463,13 @@ async function begin(
   for (const [name, values] of Object.entries(before.vary)) {
     report.vary[name] = [...new Set([...values, ...(report.vary[name] ?? [])])]
   }
+}
+
+/** What writers that were killed left in a sweep's folder, and what else there is. */
+async function contents(out: string): Promise<[leftovers: string[], others: string[]]> {
+  const names = await readdir(out)
+  const isLeftover = (name: string) => /^\.bae-[0-9a-f]{12}-sweep\.json$/.test(name)
+  return [names.filter(isLeftover), names.filter(name => name !== '.lock' && !isLeftover(name))]
 }
 
 async function readTable(out: string): Promise<SweepReport> {

@@ -49,11 +49,11 @@ fn layers_of_dumps_are_along_their_axis() {
         write_dump(&dir.path().join(name), tokens, 3);
     }
     let folder = dir.path().display().to_string();
-    assert_eq!(all(&[folder.clone()]).unwrap(), Layers::Axis(3));
+    assert_eq!(all(std::slice::from_ref(&folder)).unwrap(), Layers::Axis(3));
     assert_eq!(all(&[format!("{folder}#hidden_states")]).unwrap(), Layers::Axis(3));
     assert_error(all(&[format!("{folder}#:layer=1")]), "INVALID_ARGUMENT", &["picked already"]);
     write_dump(&dir.path().join("c.safetensors"), 2, 4);
-    assert_error(all(&[folder.clone()]), "SHAPE_MISMATCH", &["3 layers", "c.safetensors has 4"]);
+    assert_error(all(std::slice::from_ref(&folder)), "SHAPE_MISMATCH", &["3 layers", "c.safetensors has 4"]);
     fs::remove_file(dir.path().join("c.safetensors")).unwrap();
     write_npy(&dir.path().join("d.npy"), [2, 2], &[0.0; 4]);
     assert_error(all(&[folder]), "INVALID_ARGUMENT", &["d.npy", "without layers"]);
