@@ -10,7 +10,6 @@ export {
 } from './bench.js'
 export {
   BinaryCodes,
-  type EntropyReport,
   type PackedCodes,
   type SaveCodesOptions,
 } from './codes.js'
@@ -39,6 +38,7 @@ export {
   type InputOptions,
   type Matrix,
   type ModelConfig,
+  type StatisticsOptions,
 } from './model.js'
 export { checkPlot, type PlotOptions, plotEntropy } from './plot/plot.js'
 export type { PlottedFigures, PlottedReport } from './plot/plotted.js'
@@ -54,6 +54,18 @@ export type {
   StatesPath,
   TensorStates,
 } from './states.js'
+export {
+  type AddOptions,
+  type CodeFigures,
+  CodeStatistics,
+  type CountingOptions,
+  type EntropyReport,
+  type JointEntropy,
+  type PairFigures,
+  pairBytes,
+  type Sparsity,
+  type SubsetEntropy,
+} from './statistics.js'
 export {
   type SweepEvent,
   type SweepOptions,
@@ -71,3 +83,4 @@ export {
   type TrainSettings,
   train,
 } from './train.js'
+export type { Spectrum, Yardsticks } from './yardsticks.js'

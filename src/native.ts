@@ -11,5 +11,6 @@ export type {
   Spool,
   States,
   StatesPart,
+  Statistics,
 } from '../native/load.cjs'
 export default addon

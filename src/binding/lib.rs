@@ -10,4 +10,5 @@ mod kept_files;
 mod lock;
 mod model;
 mod states;
+mod statistics;
 mod train;

@@ -1,10 +1,16 @@
-import { type Command, InvalidArgumentError } from 'commander'
-import { BinaryAutoencoder, checkPlot, plotEntropy } from '../index.js'
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import { BinaryAutoencoder, checkPlot, pairBytes, plotEntropy, type StatisticsOptions } from '../index.js'
+import { entropyLines } from './entropy-text.js'
 import { type Measuring, measuring, overwrite as overwriting } from './options.js'
 import type { Run } from './output.js'
-import { figure, leftOut, plural, sparsityRows, table } from './text.js'
+import { bytes, leftOut } from './text.js'
 
 interface Options extends Measuring {
+  by?: StatisticsOptions['by']
+  pairs?: boolean
+  subset?: number[]
+  shard?: { shard: number; of: number }
+  out?: string
   plot?: string
   overwrite?: boolean
 }
@@ -12,35 +18,63 @@ interface Options extends Measuring {
 export function entropy(program: Command, run: Run): Command {
   return measuring(program, 'entropy')
     .description('entropy, in bits, and sparsity of the codes of hidden states, counted over all rows')
+    .addOption(
+      new Option(
+        '--by <column>',
+        'figures for each group of rows too: by a column of the data, or by file',
+      ).choices(['layer', 'position', 'group', 'sequence', 'token', 'file']),
+    )
+    .option(
+      '--pairs',
+      'count all pairs of features: the strongest dependencies, and bounds of the entropy of whole codes; takes 8 d_sae² bytes',
+    )
+    .option(
+      '--subset <features>',
+      'entropy of these features taken together, as 3,17,42 (at most 20)',
+      features,
+    )
+    .option('--shard <part>', 'count one part of the rows, as 3/16, to be merged by `bae merge`', part)
+    .option('--out <file>', 'keep the counts in a file (safetensors), for `bae merge`')
     .option(
       '--plot <file>',
       'draw the report: .svg, .png, or .html, which needs no network and shows figures under the pointer',
       picture,
     )
-    .addOption(overwriting('a picture'))
+    .addOption(overwriting('a file'))
     .action(
       run(async ({ signal, progress, result }, dir: string, data: string[], options: Options) => {
-        const { plot, overwrite, ...chosen } = options
+        const { out, plot, overwrite, ...chosen } = options
         // says no before all rows are read
         if (plot !== undefined) await checkPlot(plot, { overwrite })
         using model = await BinaryAutoencoder.load(dir, { signal })
-        const report = await model.entropy(data, {
-          signal,
-          ...chosen,
-          onProgress: progress.rows,
-        })
+        if (chosen.pairs)
+          progress.note(
+            `counts of all pairs take ${bytes(pairBytes(model.dSae))}${chosen.by ? ' a group' : ''}`,
+          )
+        using counts = await model.statistics(data, { signal, ...chosen, onProgress: progress.rows })
+        if (out !== undefined) await counts.save(out, { signal, overwrite })
+        const report = await counts.report({ signal })
         if (plot !== undefined) await plotEntropy(report, plot, { overwrite })
         result(report, [
-          `${plural(report.rows, 'row')}, ${plural(report.features, 'feature')}`,
+          ...entropyLines(report),
           ...leftOut(report),
-          ...table([
-            ['entropy', `${figure(report.entropyBits)} bits (sum over features of the marginal entropy)`],
-            ...sparsityRows(report, report.features),
-          ]),
+          ...(out === undefined ? [] : [`The counts are in ${out}.`]),
           ...(plot === undefined ? [] : [`The picture is in ${plot}.`]),
         ])
       }),
     )
+}
+
+function features(text: string): number[] {
+  const list = text.split(',').map(feature => (feature.trim() === '' ? Number.NaN : Number(feature)))
+  if (list.every(feature => Number.isSafeInteger(feature) && feature >= 0)) return list
+  throw new InvalidArgumentError('It must be features, numbered from 0, as 3,17,42.')
+}
+
+function part(text: string): { shard: number; of: number } {
+  const [, shard, of] = /^(\d+)\/(\d+)$/.exec(text.trim())?.map(Number) ?? []
+  if (shard && of && shard <= of) return { shard, of }
+  throw new InvalidArgumentError('It must be a part of a whole, as 3/16: parts are numbered from 1.')
 }
 
 function picture(path: string): string {

@@ -8,6 +8,7 @@ import { encode } from './encode.js'
 import { entropy } from './entropy.js'
 import { evaluate } from './evaluate.js'
 import { inspect } from './inspect.js'
+import { merge } from './merge.js'
 import {
   context,
   Interruption,
@@ -67,7 +68,7 @@ function program(signal: AbortSignal): Command {
         given.progress.stop()
       }
     }
-  for (const command of [train, sweep, encode, entropy, evaluate, inspect, devices, bench])
+  for (const command of [train, sweep, encode, entropy, merge, evaluate, inspect, devices, bench])
     withOutput(command(program, run))
   return program
 }

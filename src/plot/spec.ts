@@ -358,7 +358,7 @@ function rates(report: PlottedReport, { edges, features }: { edges: number[]; fe
   const lowest = Math.min(-1, ...inner.map(({ from }) => from))
   const aside = Math.max(0.3, -lowest / 8)
   const bars = [
-    { from: lowest - 2 * aside, to: lowest - aside, features: never, rate: 'never on', kind: 'aside' },
+    { from: lowest - 2.4 * aside, to: lowest - 1.4 * aside, features: never, rate: 'never on', kind: 'aside' },
     ...inner,
     { from: aside, to: 2 * aside, features: always, rate: 'always on', kind: 'aside' },
   ]
@@ -373,7 +373,7 @@ function rates(report: PlottedReport, { edges, features }: { edges: number[]; fe
   const powers = Array.from({ length: Math.ceil(-lowest) + 1 }, (_, power) => -power).filter(
     power => power >= lowest,
   )
-  const places = [lowest - 1.5 * aside, ...powers, 1.5 * aside]
+  const places = [lowest - 1.9 * aside, ...powers, 1.5 * aside]
   const names = [
     'never',
     ...powers.map(power => (power < -4 ? `1e${power}` : (10 ** power).toFixed(-power))),
@@ -387,7 +387,7 @@ function rates(report: PlottedReport, { edges, features }: { edges: number[]; fe
       x: {
         field: 'from',
         type: 'quantitative',
-        scale: { domain: [lowest - 2.3 * aside, 2.3 * aside], nice: false },
+        scale: { domain: [lowest - 2.7 * aside, 2.3 * aside], nice: false },
         axis: {
           title: 'rate: share of the rows a feature is on in',
           values: places,

@@ -87,6 +87,22 @@ pub enum CodesError {
     },
 }
 
+impl CodesError {
+    /// The name of the failure, as Node users see it in `BaeError.code`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Length { .. } | Self::Padding { .. } | Self::Width { .. } => "SHAPE_MISMATCH",
+            Self::Memory { .. } | Self::Groups { .. } => "OUT_OF_MEMORY",
+            Self::Clusters
+            | Self::Counting
+            | Self::Other { .. }
+            | Self::Shards { .. }
+            | Self::TooMany
+            | Self::Subset { .. } => "INVALID_ARGUMENT",
+        }
+    }
+}
+
 /// Codes of `rows` hidden states, `features` bits each, packed row by row.
 ///
 /// A row takes `features.div_ceil(64)` words of 64 bits; feature j is bit j % 64 of word j / 64. Bits beyond the

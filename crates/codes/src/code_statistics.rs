@@ -196,10 +196,20 @@ impl CodeStatistics {
 
     /// Counts of pairs, where they are counted.
     pub fn pairs(&mut self) -> Option<&PairCounts> {
-        self.joint.as_mut().map(|joint| {
+        self.settle();
+        self.settled_pairs()
+    }
+
+    /// Counts the pairs of the rows that wait for it.
+    pub(crate) fn settle(&mut self) {
+        if let Some(joint) = &mut self.joint {
             joint.pairs.settle();
-            &joint.pairs
-        })
+        }
+    }
+
+    /// Counts of pairs, once [`CodeStatistics::settle`] was called.
+    pub(crate) fn settled_pairs(&self) -> Option<&PairCounts> {
+        self.joint.as_ref().map(|joint| &joint.pairs)
     }
 
     /// The sample of rows, where pairs are counted.

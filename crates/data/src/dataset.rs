@@ -2,12 +2,14 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bae_codes::Label;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Dimension, s};
 use sha2::{Digest, Sha256};
 
 use crate::column::Column;
 use crate::error::DataError;
 use crate::kept_files::KeptFiles;
+use crate::labels::labels;
 use crate::open;
 use crate::row_set::RowSet;
 
@@ -163,7 +165,6 @@ impl Dataset {
     /// # Panics
     /// If there is no such row.
     pub fn locate(&self, row: usize) -> (String, usize) {
-        assert!(row < self.rows, "row {row} of {}", self.rows);
         let source = self.source_of(row);
         (self.sources[source].name(), row - self.starts[source])
     }
@@ -264,6 +265,29 @@ impl Dataset {
         Ok(())
     }
 
+    /// The values of a column for some rows, which come ascending.
+    ///
+    /// # Errors
+    /// As [`Dataset::read_column`].
+    ///
+    /// # Panics
+    /// If there is no such row, or they do not ascend.
+    pub fn read_column_of(&self, column: Column, rows: &[usize]) -> Result<Vec<i64>, DataError> {
+        // what lies between is read too: at most so many rows for one that is wanted
+        const SPAN: usize = 4096;
+        let mut values = Vec::with_capacity(rows.len());
+        let mut read = vec![];
+        let mut rest = rows;
+        while let Some(&start) = rest.first() {
+            let near = rest.partition_point(|&row| row < start + SPAN);
+            read.resize(rest[near - 1] + 1 - start, 0);
+            self.read_column(column, start..start + read.len(), &mut read)?;
+            values.extend(rest[..near].iter().map(|&row| read[row - start]));
+            rest = &rest[near..];
+        }
+        Ok(values)
+    }
+
     /// Calls `each` with the row and its value for all of `rows`, in order.
     ///
     /// # Errors
@@ -327,6 +351,22 @@ impl Dataset {
         self.sources.len()
     }
 
+    /// Number of the source that holds a row, from 0.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn source_of(&self, row: usize) -> usize {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        // sources without rows start where the next one does: the last that starts here has the row
+        self.starts.partition_point(|&start| start <= row) - 1
+    }
+
+    /// What each source is called in a table or on an axis: by its file without folder and extension, or all of its name where
+    /// that is not enough to tell them apart. Where these differ in one whole number only, that number.
+    pub fn labels(&self) -> Vec<Label> {
+        labels(&self.sources.iter().map(|source| source.name()).collect::<Vec<_>>())
+    }
+
     /// A checksum (SHA-256, hexadecimal) that tells this data from other data: over the names without folders, rows and bytes of all sources in
     /// their order, and the values of the first and last row of some.
     ///
@@ -380,11 +420,6 @@ impl Dataset {
             "row {row} was asked for, the data has {}; is it the same data as before?",
             self.rows
         ))
-    }
-
-    fn source_of(&self, row: usize) -> usize {
-        // sources without rows start where the next one does: the last that starts here has the row
-        self.starts.partition_point(|&start| start <= row) - 1
     }
 }
 

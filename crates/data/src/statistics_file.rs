@@ -49,7 +49,7 @@ pub fn save_statistics(
         ("kind", KIND.to_owned()),
         ("d_sae", statistics.features().to_string()),
         ("rows", statistics.rows().to_string()),
-        ("model_sha256", statistics.model().to_owned()),
+        ("model_xxh3", statistics.model().to_owned()),
         ("clusters", clusters.unwrap_or_default().to_owned()),
         ("by", statistics.by().unwrap_or_default().to_owned()),
         ("groups", Value::from(labels).to_string()),
@@ -200,7 +200,7 @@ pub fn load_statistics(path: &Path) -> Result<GroupedStatistics, DataError> {
     {
         return Err(not("shards"));
     }
-    Ok(GroupedStatistics::from_counts(all, by, groups, text("model_sha256")?.to_owned(), shards))
+    Ok(GroupedStatistics::from_counts(all, by, groups, text("model_xxh3")?.to_owned(), shards))
 }
 
 struct Stored<'a> {

@@ -84,7 +84,7 @@ pub struct TrainFigures {
     pub mse: f64,
     /// As in [`Evaluation`].
     pub explained_variance: f64,
-    /// As in [`crate::Codes`].
+    /// As in [`bae_codes::Sparsity`].
     pub entropy_bits: f64,
     /// As in [`Evaluation`].
     pub covariance: f64,

@@ -1,0 +1,230 @@
+//! Counts of codes that go on, are merged and kept.
+
+use crate::codes::Codes;
+use crate::error::Failure;
+use crate::job::{self, End, Events, Job};
+use crate::model::{Model, Place};
+use crate::states::States;
+use bae_codes::{CodeStatistics, Counting, GroupedStatistics};
+use bae_data::{load_statistics, save_statistics};
+use bae_train::{By, CountOptions, count};
+use napi::bindgen_prelude::*;
+use napi_derive::napi;
+use serde_json::json;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+/// Rows that are counted between two reports of progress.
+const CHUNK: usize = 1 << 14;
+
+/// Counts in memory; `None` once disposed.
+type Shared = Arc<Mutex<Option<GroupedStatistics>>>;
+
+/// Counts of codes.
+#[napi]
+pub struct Statistics {
+    counts: Shared,
+}
+
+impl From<GroupedStatistics> for Statistics {
+    fn from(counts: GroupedStatistics) -> Self {
+        Self { counts: Arc::new(Mutex::new(Some(counts))) }
+    }
+}
+
+/// Works with counts that are not disposed.
+fn with<T>(
+    counts: &Shared,
+    work: impl FnOnce(&mut GroupedStatistics) -> std::result::Result<T, Failure>,
+) -> std::result::Result<T, Failure> {
+    let mut counts = counts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    work(counts.as_mut().ok_or_else(|| Failure::disposed("set of counts"))?)
+}
+
+/// What is counted beside ones, rows and batches.
+#[napi(object, object_to_js = false)]
+pub struct CountRequest {
+    /// All pairs, and a sample of rows.
+    pub pairs: bool,
+    /// Patterns of these features.
+    pub subset: Vec<u32>,
+    /// Groups: a column or `file`; all rows only where it is absent.
+    pub by: Option<String>,
+    /// Part of the rows, from 1 ...
+    pub shard: Option<u32>,
+    /// ... of so many.
+    pub shards: Option<u32>,
+}
+
+impl CountRequest {
+    fn counting(&self) -> Counting {
+        let subset = self.subset.iter().map(|&feature| feature as usize).collect();
+        Counting { batches: true, pairs: self.pairs, subset }
+    }
+
+    fn options(&self) -> std::result::Result<CountOptions, Failure> {
+        let by = self.by.as_deref().map(|name| {
+            By::named(name).ok_or_else(|| Failure {
+                code: "INVALID_ARGUMENT",
+                message: format!(
+                    "rows cannot be grouped by '{name}'; name a column (layer, position, group, sequence, token) or file"
+                ),
+            })
+        });
+        let shard = self.shard.zip(self.shards);
+        Ok(CountOptions { counting: self.counting(), by: by.transpose()?, shard })
+    }
+}
+
+#[napi]
+impl Statistics {
+    /// No rows yet, of codes with `dSae` bits.
+    #[napi(constructor, catch_unwind)]
+    pub fn new(d_sae: u32, request: CountRequest) -> Result<Self, &'static str> {
+        let counts = GroupedStatistics::new(d_sae as usize, &request.counting(), None, String::new());
+        Ok(counts.map_err(Failure::from)?.into())
+    }
+
+    /// Rows counted.
+    #[napi(getter, catch_unwind)]
+    pub fn rows(&self) -> Result<f64, &'static str> {
+        Ok(with(&self.counts, |counts| Ok(counts.rows() as f64))?)
+    }
+
+    /// Bits in a code.
+    #[napi(getter, catch_unwind)]
+    pub fn d_sae(&self) -> Result<u32, &'static str> {
+        Ok(with(&self.counts, |counts| Ok(counts.features() as u32))?)
+    }
+
+    /// Ones of each feature.
+    #[napi(catch_unwind)]
+    pub fn ones(&self) -> Result<Float64Array, &'static str> {
+        Ok(with(&self.counts, |counts| {
+            let ones = counts.all().counts().ones().iter().map(|&ones| ones as f64).collect::<Vec<_>>();
+            Ok(Float64Array::new(ones))
+        })?)
+    }
+
+    /// Frees the counts once no running job needs them.
+    #[napi(catch_unwind)]
+    pub fn dispose(&self) {
+        self.counts.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+    }
+}
+
+/// Bytes that counts of all pairs of so many features take.
+#[napi(catch_unwind)]
+pub fn pair_bytes(features: u32) -> f64 {
+    CodeStatistics::pair_bytes(features as usize) as f64
+}
+
+/// Counts the codes of hidden states.
+#[napi(catch_unwind)]
+pub fn start_count(
+    model: &Model,
+    states: States,
+    request: CountRequest,
+    place: Place,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    let (model, states) = (model.get()?, states.hold()?);
+    job::start(on_event, move |context| {
+        let options = request.options()?;
+        let chosen = model.open(states, context)?;
+        let applied = model.on(place)?;
+        let statistics =
+            count(&applied, &chosen.data, &chosen.rows, &options, |rows, total| context.rows(rows, total))?;
+        context.leave(|output| output.statistics = Some(statistics));
+        Ok(End::Done(chosen.complete(json!({}))))
+    })
+}
+
+/// Counts codes in memory, numbered from `firstRow` on, onto what was counted before.
+#[napi(catch_unwind)]
+pub fn start_count_codes(
+    statistics: &Statistics,
+    codes: &Codes,
+    sequences: Option<BigInt64Array>,
+    first_row: Option<f64>,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    let (counts, codes) = (statistics.counts.clone(), codes.get()?);
+    let sequences = sequences.map(|sequences| sequences.to_vec());
+    job::start(on_event, move |context| {
+        with(&counts, |counts| {
+            let first_row = first_row.map_or(counts.rows(), |row| row as u64);
+            let mut row = 0;
+            for part in codes.chunks(CHUNK) {
+                let of_part = sequences.as_ref().map(|sequences| &sequences[row..row + part.rows()]);
+                counts.add(&part, first_row + row as u64, of_part, None)?;
+                row += part.rows();
+                if !context.rows(row, codes.rows()) {
+                    return Ok(End::Cancelled(json!({})));
+                }
+            }
+            Ok(End::Done(json!({ "rows": row })))
+        })
+    })
+}
+
+/// Adds the counts of `other`.
+#[napi(catch_unwind)]
+pub fn start_merge(
+    statistics: &Statistics,
+    other: &Statistics,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    let (counts, other) = (statistics.counts.clone(), other.counts.clone());
+    job::start(on_event, move |_| {
+        if Arc::ptr_eq(&counts, &other) {
+            let message = "counts cannot be added to themselves; give the counts of other rows".into();
+            return Err(Failure { code: "INVALID_ARGUMENT", message });
+        }
+        // taken one after the other: two calls that add two counts to each other must not wait for ever
+        let other = with(&other, |other| Ok(other.clone()))?;
+        with(&counts, |counts| Ok(counts.merge(&other)?))?;
+        Ok(End::Done(json!({})))
+    })
+}
+
+/// Says what was counted.
+#[napi(catch_unwind)]
+pub fn start_report(
+    statistics: &Statistics,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    let counts = statistics.counts.clone();
+    job::start(on_event, move |_| {
+        let report = with(&counts, |counts| Ok(counts.report()))?;
+        Ok(End::Done(serde_json::to_value(report).expect("plain numbers")))
+    })
+}
+
+/// Writes counts to a file.
+#[napi(catch_unwind)]
+pub fn start_save_statistics(
+    statistics: &Statistics,
+    path: String,
+    overwrite: bool,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    let counts = statistics.counts.clone();
+    job::start(on_event, move |_| {
+        with(&counts, |counts| Ok(save_statistics(Path::new(&path), counts, overwrite)?))?;
+        Ok(End::Done(json!({ "out": path })))
+    })
+}
+
+/// Reads counts from a file.
+#[napi(catch_unwind)]
+pub fn start_load_statistics(
+    path: String,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    job::start(on_event, move |context| {
+        let statistics = load_statistics(Path::new(&path))?;
+        context.leave(|output| output.statistics = Some(statistics));
+        Ok(End::Done(json!({})))
+    })
+}
