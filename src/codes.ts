@@ -126,7 +126,7 @@ export class BinaryCodes implements PackedCodes, Disposable, AsyncDisposable {
     const { signal } = checked(options)
     using statistics = new CodeStatistics(this.dSae, options)
     await statistics.add(this, options)
-    return statistics.report({ signal })
+    return await statistics.report({ signal })
   }
 
   /**

@@ -190,7 +190,7 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   async statistics(x: StatesInput, options: StatisticsOptions = {}): Promise<CodeStatistics> {
     const { by, shard } = checked(options)
     if (by !== undefined) ofType('by', 'string', by)
-    const request = { ...countRequest(options), by, ...(shard && shardOf(shard)) }
+    const request = { ...countRequest(options), ...(by && { by }), ...(shard && shardOf(shard)) }
     const { job, json } = await this.#over(x, options, (model, states, place, on) =>
       native.startCount(model, states, request, place, on),
     )
@@ -200,7 +200,7 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   /** Entropy and sparsity of the codes of hidden states: {@link statistics}, and what they say. */
   async entropy(x: StatesInput, options: StatisticsOptions = {}): Promise<EntropyReport> {
     using statistics = await this.statistics(x, options)
-    return statistics.report({ signal: options.signal })
+    return await statistics.report({ signal: options.signal })
   }
 
   /**

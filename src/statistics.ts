@@ -96,7 +96,7 @@ export interface PairFigures {
   memoryBytes: number
   /** Where Σ_j H(p_j) − H(code) lies; `null` where there are too few rows. */
   totalCorrelation: { lowerBits: number; upperBits: number } | null
-  /** The pairs of largest |φ|. */
+  /** The pairs that say most about each other. */
   strongest: {
     features: [number, number]
     /** Correlation of the two bits. */
@@ -174,6 +174,7 @@ export class CodeStatistics implements Disposable, AsyncDisposable {
   /** Features a row, in bits. */
   readonly dSae: number
   #native: Statistics | null
+  #rows = 0
   #leftOut: LeftOut | undefined
 
   /**
@@ -188,6 +189,7 @@ export class CodeStatistics implements Disposable, AsyncDisposable {
   constructor(dSae: number, options: CountingOptions | Statistics = {}) {
     if (options instanceof native.Statistics) {
       this.#native = options
+      this.#rows = options.rows
     } else {
       positiveInteger('dSae', dSae)
       const request = countRequest(options)
@@ -212,14 +214,18 @@ export class CodeStatistics implements Disposable, AsyncDisposable {
     return wrapStatistics(taken(job.takeStatistics(), 'counts'))
   }
 
-  /** Rows counted. */
+  /** Rows counted, by the calls that have ended. */
   get rows(): number {
-    return this.#live().rows
+    this.#live()
+    return this.#rows
   }
 
   /** For each feature, the rows in which it is on, `[dSae]`. */
-  get ones(): Float64Array {
-    return this.#live().ones()
+  async ones(options: CallOptions = {}): Promise<Float64Array> {
+    const { signal } = checked(options)
+    const counts = this.#live()
+    const { json } = await runJob(on => native.startOnes(counts, on), { signal })
+    return Float64Array.from(JSON.parse(json) as number[])
   }
 
   /**
@@ -244,6 +250,7 @@ export class CodeStatistics implements Disposable, AsyncDisposable {
       })
     } finally {
       if (owned) packed.dispose()
+      this.#rows = this.#native?.rows ?? 0
     }
   }
 
@@ -259,6 +266,7 @@ export class CodeStatistics implements Disposable, AsyncDisposable {
     }
     const [counts, others] = [this.#live(), other.#live()]
     await runJob(on => native.startMerge(counts, others, on), { signal })
+    this.#rows = this.#native?.rows ?? 0
     // parts of one whole each know of all rows that were left out of it
     this.#leftOut = undefined
   }

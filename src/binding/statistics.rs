@@ -12,33 +12,36 @@ use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use serde_json::json;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Rows that are counted between two reports of progress.
 const CHUNK: usize = 1 << 14;
 
-/// Counts in memory; `None` once disposed.
-type Shared = Arc<Mutex<Option<GroupedStatistics>>>;
+/// Counts that one job at a time works with.
+type Shared = Arc<Mutex<GroupedStatistics>>;
 
-/// Counts of codes.
+/// Counts of codes; `None` once disposed.
 #[napi]
 pub struct Statistics {
-    counts: Shared,
+    counts: Mutex<Option<Shared>>,
 }
 
 impl From<GroupedStatistics> for Statistics {
     fn from(counts: GroupedStatistics) -> Self {
-        Self { counts: Arc::new(Mutex::new(Some(counts))) }
+        Self { counts: Mutex::new(Some(Arc::new(Mutex::new(counts)))) }
     }
 }
 
-/// Works with counts that are not disposed.
-fn with<T>(
-    counts: &Shared,
-    work: impl FnOnce(&mut GroupedStatistics) -> std::result::Result<T, Failure>,
-) -> std::result::Result<T, Failure> {
-    let mut counts = counts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    work(counts.as_mut().ok_or_else(|| Failure::disposed("set of counts"))?)
+impl Statistics {
+    /// The counts, unless disposed.
+    fn get(&self) -> std::result::Result<Shared, Failure> {
+        let counts = self.counts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        counts.clone().ok_or_else(|| Failure::disposed("set of counts"))
+    }
+}
+
+fn locked(counts: &Shared) -> MutexGuard<'_, GroupedStatistics> {
+    counts.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What is counted beside ones, rows and batches.
@@ -85,25 +88,16 @@ impl Statistics {
         Ok(counts.map_err(Failure::from)?.into())
     }
 
-    /// Rows counted.
+    /// Rows counted; waits for a job that works with the counts.
     #[napi(getter, catch_unwind)]
     pub fn rows(&self) -> Result<f64, &'static str> {
-        Ok(with(&self.counts, |counts| Ok(counts.rows() as f64))?)
+        Ok(locked(&self.get()?).rows() as f64)
     }
 
     /// Bits in a code.
     #[napi(getter, catch_unwind)]
     pub fn d_sae(&self) -> Result<u32, &'static str> {
-        Ok(with(&self.counts, |counts| Ok(counts.features() as u32))?)
-    }
-
-    /// Ones of each feature.
-    #[napi(catch_unwind)]
-    pub fn ones(&self) -> Result<Float64Array, &'static str> {
-        Ok(with(&self.counts, |counts| {
-            let ones = counts.all().counts().ones().iter().map(|&ones| ones as f64).collect::<Vec<_>>();
-            Ok(Float64Array::new(ones))
-        })?)
+        Ok(locked(&self.get()?).features() as u32)
     }
 
     /// Frees the counts once no running job needs them.
@@ -149,22 +143,21 @@ pub fn start_count_codes(
     first_row: Option<f64>,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
-    let (counts, codes) = (statistics.counts.clone(), codes.get()?);
+    let (counts, codes) = (statistics.get()?, codes.get()?);
     let sequences = sequences.map(|sequences| sequences.to_vec());
     job::start(on_event, move |context| {
-        with(&counts, |counts| {
-            let first_row = first_row.map_or(counts.rows(), |row| row as u64);
-            let mut row = 0;
-            for part in codes.chunks(CHUNK) {
-                let of_part = sequences.as_ref().map(|sequences| &sequences[row..row + part.rows()]);
-                counts.add(&part, first_row + row as u64, of_part, None)?;
-                row += part.rows();
-                if !context.rows(row, codes.rows()) {
-                    return Ok(End::Cancelled(json!({})));
-                }
+        let mut counts = locked(&counts);
+        let first_row = first_row.map_or(counts.rows(), |row| row as u64);
+        let mut row = 0;
+        for part in codes.chunks(CHUNK) {
+            let of_part = sequences.as_ref().map(|sequences| &sequences[row..row + part.rows()]);
+            counts.add(&part, first_row + row as u64, of_part, None)?;
+            row += part.rows();
+            if !context.rows(row, codes.rows()) {
+                return Ok(End::Cancelled(json!({})));
             }
-            Ok(End::Done(json!({ "rows": row })))
-        })
+        }
+        Ok(End::Done(json!({ "rows": row })))
     })
 }
 
@@ -175,15 +168,15 @@ pub fn start_merge(
     other: &Statistics,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
-    let (counts, other) = (statistics.counts.clone(), other.counts.clone());
+    let (counts, other) = (statistics.get()?, other.get()?);
     job::start(on_event, move |_| {
         if Arc::ptr_eq(&counts, &other) {
             let message = "counts cannot be added to themselves; give the counts of other rows".into();
             return Err(Failure { code: "INVALID_ARGUMENT", message });
         }
         // taken one after the other: two calls that add two counts to each other must not wait for ever
-        let other = with(&other, |other| Ok(other.clone()))?;
-        with(&counts, |counts| Ok(counts.merge(&other)?))?;
+        let other = locked(&other).clone();
+        locked(&counts).merge(&other)?;
         Ok(End::Done(json!({})))
     })
 }
@@ -194,11 +187,21 @@ pub fn start_report(
     statistics: &Statistics,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
-    let counts = statistics.counts.clone();
+    let counts = statistics.get()?;
     job::start(on_event, move |_| {
-        let report = with(&counts, |counts| Ok(counts.report()))?;
+        let report = locked(&counts).report();
         Ok(End::Done(serde_json::to_value(report).expect("plain numbers")))
     })
+}
+
+/// Gives the ones of each feature.
+#[napi(catch_unwind)]
+pub fn start_ones(
+    statistics: &Statistics,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    let counts = statistics.get()?;
+    job::start(on_event, move |_| Ok(End::Done(json!(locked(&counts).all().counts().ones()))))
 }
 
 /// Writes counts to a file.
@@ -209,9 +212,9 @@ pub fn start_save_statistics(
     overwrite: bool,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
-    let counts = statistics.counts.clone();
+    let counts = statistics.get()?;
     job::start(on_event, move |_| {
-        with(&counts, |counts| Ok(save_statistics(Path::new(&path), counts, overwrite)?))?;
+        save_statistics(Path::new(&path), &mut locked(&counts), overwrite)?;
         Ok(End::Done(json!({ "out": path })))
     })
 }

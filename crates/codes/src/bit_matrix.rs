@@ -1,4 +1,4 @@
-use bae_kernels::bits;
+use bae_kernels::{bits, counts};
 
 /// What can be wrong with packed codes handed in from outside.
 #[derive(Debug, thiserror::Error)]
@@ -294,16 +294,15 @@ impl BitMatrix {
     /// # Panics
     /// If there are no such rows, or `ones` has another length.
     pub fn add_ones(&self, rows: std::ops::Range<usize>, ones: &mut [u64]) {
-        assert_eq!(ones.len(), self.features, "one count a feature");
-        for row in rows {
-            for (at, &word) in self.row(row).iter().enumerate() {
-                let mut rest = word;
-                while rest != 0 {
-                    ones[at * 64 + rest.trailing_zeros() as usize] += 1;
-                    rest &= rest - 1;
-                }
-            }
-        }
+        let words = self.words_per_row();
+        counts::ones(&self.words[rows.start * words..rows.end * words], rows.len(), self.features, ones);
+    }
+
+    /// For each feature, the rows in which it is on.
+    pub fn ones_per_feature(&self) -> Vec<u64> {
+        let mut ones = vec![0; self.features];
+        self.add_ones(0..self.rows, &mut ones);
+        ones
     }
 
     /// Ones in each row: the L0 of each code.
@@ -345,6 +344,8 @@ mod tests {
             }
             let codes = BitMatrix::from_positive(&values, features);
             prop_assert_eq!(codes.rows(), rows);
+            let ones = |feature: usize| (0..rows).filter(|&row| on(row, feature)).count() as u64;
+            prop_assert_eq!(codes.ones_per_feature(), (0..features).map(ones).collect::<Vec<_>>());
             let across = codes.transposed();
             for row in 0..rows {
                 for feature in 0..features {

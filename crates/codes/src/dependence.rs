@@ -105,8 +105,8 @@ impl PartialEq for Candidate {
 
 impl Eq for Candidate {}
 
-/// The `count` pairs of largest |φ|, strongest first; of equal ones those of lower features. Pairs without any dependence
-/// are left out.
+/// The `count` pairs that say most about each other (mutual information), strongest first; of equal ones those of lower
+/// features. Pairs without any dependence are left out. (By |φ| the first would be features that are on once, in the same row.)
 ///
 /// `both(pair_index(i, j))` gives the rows in which both are on.
 pub fn strongest(
@@ -133,7 +133,7 @@ pub fn strongest(
         .fold(BinaryHeap::new, |heap, j| {
             let candidates = (0..j)
                 .filter(|&i| !is_constant(i))
-                .map(|i| Candidate { strength: table(i, j).phi().abs(), pair: (i, j) });
+                .map(|i| Candidate { strength: table(i, j).mutual_information_bits(), pair: (i, j) });
             candidates.filter(|candidate| candidate.strength > 0.0).fold(heap, keep)
         })
         .reduce(BinaryHeap::new, |a, b| b.into_iter().fold(a, keep));
@@ -231,16 +231,16 @@ mod tests {
             let mut all = vec![];
             for j in 0..features {
                 for i in 0..j {
-                    let phi = Table { rows, first: ones[i], second: ones[j], both: both[pair_index(i, j)] }.phi();
-                    if phi != 0.0 {
-                        all.push((phi, [i, j]));
+                    let table = Table { rows, first: ones[i], second: ones[j], both: both[pair_index(i, j)] };
+                    if table.mutual_information_bits() > 0.0 {
+                        all.push((table.mutual_information_bits(), [i, j]));
                     }
                 }
             }
-            all.sort_by(|a, b| b.0.abs().total_cmp(&a.0.abs()).then(a.1.cmp(&b.1)));
+            all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
             all.truncate(count);
             let found = strongest(rows, &ones, |at| both[at], count);
-            prop_assert_eq!(found.iter().map(|found| (found.phi, found.features)).collect::<Vec<_>>(), all);
+            prop_assert_eq!(found.iter().map(|found| (found.mutual_information_bits, found.features)).collect::<Vec<_>>(), all);
             let block = strongest_block(rows, &ones, |at| both[at], 5);
             prop_assert!(block.features.len() <= 5 && block.phi.len() == block.features.len());
         }

@@ -1,10 +1,11 @@
 use crate::{BitMatrix, CodesError, pair_index};
+use bae_kernels::counts;
 
 /// Parts that pairs are counted in: trees are learned on all of them but one and measured on that one.
 pub const FOLDS: usize = 4;
 
-/// Rows that wait until they are counted together.
-const WAITING: usize = 8192;
+/// Rows that wait until they are counted together: as many as cost least for each row.
+const WAITING: usize = counts::PAIR_ROWS;
 
 /// How often each two features are on together, in each of [`FOLDS`] parts of the rows.
 #[derive(Clone, Debug)]
@@ -108,13 +109,8 @@ impl Eq for PairCounts {}
 
 impl Fold {
     fn settle(&mut self) {
-        let by_feature = self.waiting.transposed();
-        for j in 0..by_feature.rows() {
-            for i in 0..j {
-                let both = by_feature.row(i).iter().zip(by_feature.row(j)).map(|(a, b)| (a & b).count_ones());
-                self.both[pair_index(i, j)] += both.sum::<u32>();
-            }
-        }
+        let Self { both, waiting, .. } = self;
+        counts::pairs(waiting.words(), waiting.rows(), waiting.features(), both);
         self.waiting.clear();
     }
 }

@@ -264,7 +264,7 @@ pub struct PairReport {
     pub memory_bytes: u64,
     /// Where Σ_j H(p_j) − H(code) lies.
     pub total_correlation: Option<Bounds>,
-    /// The pairs of largest |φ|.
+    /// The pairs that say most about each other.
     pub strongest: Vec<Dependency>,
     /// φ between features of the strongest pairs.
     pub block: Block,

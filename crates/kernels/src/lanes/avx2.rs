@@ -89,6 +89,12 @@ impl Simd for Avx2 {
         unsafe { _mm256_storeu_si256(to.cast(), value) }
     }
     #[inline(always)]
+    fn load_halves(self, from: &[u64]) -> __m256i {
+        let from = from[..LANES / 2].as_ptr();
+        // SAFETY: by `self`; four values can be read.
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+    #[inline(always)]
     fn and(self, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: by `self`.
         unsafe { _mm256_and_si256(a, b) }

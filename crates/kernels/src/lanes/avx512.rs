@@ -92,6 +92,12 @@ macro_rules! avx512 {
                 unsafe { _mm512_storeu_si512(to.cast(), value) }
             }
             #[inline(always)]
+            fn load_halves(self, from: &[u64]) -> __m512i {
+                let from = from[..LANES / 2].as_ptr();
+                // SAFETY: by `self`; eight values can be read.
+                unsafe { _mm512_loadu_si512(from.cast()) }
+            }
+            #[inline(always)]
             fn and(self, a: __m512i, b: __m512i) -> __m512i {
                 // SAFETY: by `self`.
                 unsafe { _mm512_and_si512(a, b) }

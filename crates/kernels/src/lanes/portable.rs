@@ -70,6 +70,11 @@ impl Simd for Portable {
         to[..LANES].copy_from_slice(&value);
     }
     #[inline(always)]
+    fn load_halves(self, from: &[u64]) -> [u32; LANES] {
+        let from: &[u64; LANES / 2] = from.first_chunk().expect("half as many values as lanes");
+        std::array::from_fn(|lane| (from[lane / 2] >> (32 * (lane % 2))) as u32)
+    }
+    #[inline(always)]
     fn and(self, a: [u32; LANES], b: [u32; LANES]) -> [u32; LANES] {
         each(a, b, |a, b| a & b)
     }
