@@ -40,6 +40,8 @@ export {
   type ModelConfig,
   type StatisticsOptions,
 } from './model.js'
+export { checkPlot, type PlotOptions, plotEntropy } from './plot/plot.js'
+export type { PlottedFigures, PlottedReport } from './plot/plotted.js'
 export type {
   ArrowChunk,
   ArrowStates,
@@ -64,6 +66,15 @@ export {
   type Sparsity,
   type SubsetEntropy,
 } from './statistics.js'
+export {
+  type SweepEvent,
+  type SweepOptions,
+  type SweepReport,
+  type SweepRun,
+  type SweepStatus,
+  sweep,
+  type VariedSetting,
+} from './sweep.js'
 export {
   type TrainOptions,
   type TrainOutcome,

@@ -11,7 +11,7 @@ import {
 } from './events.js'
 import { type CallOptions, checked, onAbort, runJob, taken, tell } from './job.js'
 import { type BinaryAutoencoder, wrapModel } from './model.js'
-import native from './native.js'
+import native, { type KeptFiles } from './native.js'
 import { type Kinds, settingsJson } from './settings.js'
 import { conditionsOf, type StatesInput, type StatesOptions, withStates } from './states.js'
 
@@ -167,10 +167,12 @@ export function train(data: StatesInput, options: TrainOptions = {}): TrainRun {
 export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainEvent>, AsyncDisposable {
   readonly #log = new EventLog()
   readonly #cancel = new AbortController()
+  readonly #kept: KeptFiles | undefined
   readonly #outcome: Promise<TrainOutcome>
 
-  /** @internal */
-  constructor(data: StatesInput, options: TrainOptions) {
+  /** @internal `kept` holds bytes of files for the next run. */
+  constructor(data: StatesInput, options: TrainOptions, kept?: KeptFiles) {
+    this.#kept = kept
     this.#outcome = this.#follow(data, options).finally(() => this.#log.end())
     this.#outcome.catch(() => {})
   }
@@ -258,7 +260,7 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
     }
     const { job, json: done } = await withStates(
       data,
-      { dIn, signal, memory: spooled(settings.memory), skipInvalid },
+      { dIn, signal, memory: spooled(settings.memory), skipInvalid, kept: this.#kept },
       states => runJob(on => native.startTrain(states, json, on), watch),
     )
     const { history, ...result } = JSON.parse(done) as TrainResult & Pick<TrainOutcome, 'history'>
@@ -274,8 +276,8 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
 /** What an iterable's rows may take of the memory: the quarter that windows leave. */
 const spooled = (memory = 2 ** 30) => Math.max(1, Math.floor(memory / 4))
 
-/** What each setting is; ranges and contradictions are the addon's to judge. */
-const SETTINGS: Kinds<TrainSettings & { where: string[]; skipInvalid: boolean | undefined }> = {
+/** @internal What each setting is; ranges and contradictions are the addon's to judge. */
+export const SETTINGS: Kinds<TrainSettings & { where: string[]; skipInvalid: boolean | undefined }> = {
   preset: ['default', 'reference'],
   expansion: 'finite number',
   dSae: 'whole number',

@@ -6,6 +6,8 @@ mod devices;
 mod error;
 mod inspect;
 mod job;
+mod kept_files;
+mod lock;
 mod model;
 mod states;
 mod statistics;

@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import { BinaryAutoencoder, pairBytes, type StatisticsOptions } from '../index.js'
+import { BinaryAutoencoder, checkPlot, pairBytes, plotEntropy, type StatisticsOptions } from '../index.js'
 import { entropyLines } from './entropy-text.js'
 import { type Measuring, measuring, overwrite as overwriting } from './options.js'
 import type { Run } from './output.js'
@@ -11,6 +11,7 @@ interface Options extends Measuring {
   subset?: number[]
   shard?: { shard: number; of: number }
   out?: string
+  plot?: string
   overwrite?: boolean
 }
 
@@ -34,10 +35,17 @@ export function entropy(program: Command, run: Run): Command {
     )
     .option('--shard <part>', 'count one part of the rows, as 3/16, to be merged by `bae merge`', part)
     .option('--out <file>', 'keep the counts in a file (safetensors), for `bae merge`')
+    .option(
+      '--plot <file>',
+      'draw the report: .svg, .png, or .html, which needs no network and shows figures under the pointer',
+      picture,
+    )
     .addOption(overwriting('a file'))
     .action(
       run(async ({ signal, progress, result }, dir: string, data: string[], options: Options) => {
-        const { out, overwrite, ...chosen } = options
+        const { out, plot, overwrite, ...chosen } = options
+        // says no before all rows are read
+        if (plot !== undefined) await checkPlot(plot, { overwrite })
         using model = await BinaryAutoencoder.load(dir, { signal })
         if (chosen.pairs)
           progress.note(
@@ -46,10 +54,12 @@ export function entropy(program: Command, run: Run): Command {
         using counts = await model.statistics(data, { signal, ...chosen, onProgress: progress.rows })
         if (out !== undefined) await counts.save(out, { signal, overwrite })
         const report = await counts.report({ signal })
+        if (plot !== undefined) await plotEntropy(report, plot, { overwrite })
         result(report, [
           ...entropyLines(report),
           ...leftOut(report),
           ...(out === undefined ? [] : [`The counts are in ${out}.`]),
+          ...(plot === undefined ? [] : [`The picture is in ${plot}.`]),
         ])
       }),
     )
@@ -65,4 +75,9 @@ function part(text: string): { shard: number; of: number } {
   const [, shard, of] = /^(\d+)\/(\d+)$/.exec(text.trim())?.map(Number) ?? []
   if (shard && of && shard <= of) return { shard, of }
   throw new InvalidArgumentError('It must be a part of a whole, as 3/16: parts are numbered from 1.')
+}
+
+function picture(path: string): string {
+  if (/\.(svg|png|html)$/i.test(path)) return path
+  throw new InvalidArgumentError('Its name must end in .svg, .png or .html.')
 }

@@ -20,6 +20,7 @@ import {
   type Work,
   withOutput,
 } from './output.js'
+import { sweep } from './sweep.js'
 import { train } from './train.js'
 
 /** A second Ctrl-C this soon is the same keystroke, passed on by npm. */
@@ -67,7 +68,7 @@ function program(signal: AbortSignal): Command {
         given.progress.stop()
       }
     }
-  for (const command of [train, encode, entropy, merge, evaluate, inspect, devices, bench])
+  for (const command of [train, sweep, encode, entropy, merge, evaluate, inspect, devices, bench])
     withOutput(command(program, run))
   return program
 }

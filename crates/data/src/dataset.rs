@@ -1,5 +1,6 @@
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bae_codes::Label;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Dimension, s};
@@ -7,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::column::Column;
 use crate::error::DataError;
+use crate::kept_files::KeptFiles;
 use crate::labels::labels;
 use crate::open;
 use crate::row_set::RowSet;
@@ -122,6 +124,15 @@ impl Dataset {
     /// read, `UNSUPPORTED_FORMAT`, `SHAPE_MISMATCH` or `CORRUPT_FILE` for what is in it.
     pub fn open(specs: &[String]) -> Result<Self, DataError> {
         Self::new(open::open_sources(specs)?)
+    }
+
+    /// The same, with files whose bytes are shared with whoever opens them with the same `kept`: each byte is read once as long as
+    /// they fit.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`], and `CORRUPT_FILE` for a file that has changed since it was first opened so.
+    pub fn open_kept(specs: &[String], kept: &Arc<KeptFiles>) -> Result<Self, DataError> {
+        Self::new(open::open_kept_sources(specs, kept)?)
     }
 
     /// Number of hidden states.

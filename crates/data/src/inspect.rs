@@ -78,7 +78,7 @@ fn header_of(path: &Path) -> Option<Header> {
 }
 
 fn hidden_states(spec: &str) -> Result<Value, DataError> {
-    let sources = open::files(&[spec.to_owned()])?;
+    let sources = open::files(&[spec.to_owned()], None)?;
     let dtypes: BTreeSet<&str> = sources.iter().map(|source| source.dtype()).collect();
     let dtype = if dtypes.len() == 1 { dtypes.first().copied() } else { Some("mixed") };
     let tensors: BTreeSet<&str> = sources.iter().filter_map(|source| source.tensor()).collect();
