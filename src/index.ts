@@ -75,6 +75,7 @@ export {
   sweep,
   type VariedSetting,
 } from './sweep.js'
+export { type SweepEntropyOptions, type SweepEntropyReport, sweepEntropy } from './sweep-entropy.js'
 export {
   type TrainOptions,
   type TrainOutcome,

@@ -14,6 +14,7 @@ import {
   threadsOf,
 } from './job.js'
 import native, { type Job, type Model, type States } from './native.js'
+import { type DataPart, partsOf, pathsOf, withKept } from './parts.js'
 import { type LeftOut, type StatesInput, type StatesOptions, withStates } from './states.js'
 import {
   type CodeStatistics,
@@ -190,8 +191,9 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   async statistics(x: StatesInput, options: StatisticsOptions = {}): Promise<CodeStatistics> {
     const { by, shard } = checked(options)
     if (by !== undefined) ofType('by', 'string', by)
-    const request = { ...countRequest(options), ...(by && { by }), ...(shard && shardOf(shard)) }
-    const { job, json } = await this.#over(x, options, (model, states, place, on) =>
+    const grouped = await groupedBy(x, by, options.signal)
+    const request = { ...countRequest(options), ...grouped.request, ...(shard && shardOf(shard)) }
+    const { job, json } = await this.#over(grouped.x, options, (model, states, place, on) =>
       native.startCount(model, states, request, place, on),
     )
     return wrapStatistics(taken(job.takeStatistics(), 'counts'), JSON.parse(json) as LeftOut)
@@ -278,4 +280,29 @@ function shardOf(shard: { shard: number; of: number }) {
     throw new BaeError('INVALID_ARGUMENT', `shard must be { shard, of }, not ${describe(shard)}`)
   }
   return { shard: positiveInteger('shard.shard', shard.shard), shards: positiveInteger('shard.of', shard.of) }
+}
+
+/** Takes files apart where groups are made of them, or of layers along an axis. */
+async function groupedBy(
+  x: StatesInput,
+  by: StatisticsOptions['by'],
+  signal: AbortSignal | undefined,
+): Promise<{ x: StatesInput; request: { by?: string; files?: (number | string)[] } }> {
+  if (by === undefined) return { x, request: {} }
+  const first: unknown = Array.isArray(x) ? x[0] : x
+  const isFiles = typeof first === 'string' || first instanceof URL
+  if (by !== 'file' && !(by === 'layer' && isFiles)) return { x, request: { by } }
+  const given = pathsOf(x, 'grouping by file', 'group rows in memory by nothing, or count them apart')
+  if (by === 'layer') {
+    const picked = given.every(spec => /:layer=\d+$/.test(spec))
+    const parts = picked ? [] : await withKept(kept => partsOf(given, { by, where: [], signal, kept }))
+    // a column needs no taking apart
+    return {
+      x: picked || parts.some(({ where }) => where.length) ? given : parts.flatMap(({ data }) => data),
+      request: { by },
+    }
+  }
+  const parts = await withKept(kept => partsOf(given, { by, where: [], signal, kept }))
+  const name = ({ value = '' }: DataPart) => (Number.isInteger(value) ? value : String(value))
+  return { x: parts.flatMap(({ data }) => data), request: { by, files: parts.map(name) } }
 }

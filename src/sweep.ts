@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
-import { isAbsolute, join, parse, relative, resolve, sep } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { isAbsolute, join, relative, resolve, sep } from 'node:path'
 import { BaeError, describe, fromNative } from './errors.js'
 import { defined, type TrainEvent, type ValidationFigures } from './events.js'
 import { type CallOptions, checked, pathOf, runJob, tell } from './job.js'
 import native, { type FolderLock, type KeptFiles } from './native.js'
 import { writeOutputFile } from './output-file.js'
+import { partsOf, pathsOf, type Taking, unique } from './parts.js'
 import { settingsJson } from './settings.js'
 import { conditionsOf, type StatesOptions, type StatesPath } from './states.js'
 import { SETTINGS, TrainRun, type TrainSettings } from './train.js'
@@ -121,7 +121,7 @@ export async function sweep(
 ): Promise<SweepReport> {
   const { signal, onEvent, by, vary = {}, out, overwrite, resume, ...shared } = checked(options)
   signal?.throwIfAborted()
-  const given = pathsOf(data)
+  const given = pathsOf(data, 'a sweep', 'save the rows to a file, or call train for each model')
   pathOf('out', out)
   checkWhat(by, vary, shared)
   if (overwrite && resume) {
@@ -197,17 +197,14 @@ export async function sweep(
 /** A run, with its data as training takes it. */
 type Planned = Omit<SweepRun, 'seconds' | 'validation' | 'error'>
 
-interface Planning {
-  by: SweepOptions['by']
+interface Planning extends Omit<Taking, 'kept'> {
   vary: NonNullable<SweepOptions['vary']>
-  where: string[]
-  signal: AbortSignal | undefined
   kept: Keeper
 }
 
 /** The runs: each part of the data with each combination of the settings that vary. */
 async function planned(given: string[], planning: Planning): Promise<Planned[]> {
-  const parts = await partsOf(given, planning)
+  const parts = await partsOf(given, { ...planning, kept: planning.kept.shared })
   const names = Object.keys(planning.vary) as VariedSetting[]
   const combinations = names.reduce<Record<string, number | string | boolean>[]>(
     (all, name) =>
@@ -239,98 +236,6 @@ async function planned(given: string[], planning: Planning): Promise<Planned[]> 
     labels.add(label.toLowerCase())
   }
   return runs
-}
-
-interface DataPart {
-  label?: string
-  value?: number | string
-  data: string[]
-  where: string[]
-}
-
-/** What of the data each model is trained on. */
-async function partsOf(given: string[], { by, where, signal, kept }: Planning): Promise<DataPart[]> {
-  if (by === undefined) return [{ data: given, where }]
-  if (by === 'file') {
-    const files = await filesOf(given, signal)
-    const labels = labelsOf(files)
-    const values = valuesOf(labels)
-    return files
-      .map((file, at) => ({
-        label: labels[at] as string,
-        value: values[at] as number | string,
-        data: [specOf(file)],
-        where,
-      }))
-      .sort(byValue)
-  }
-  const { json } = await runJob(on => native.startListLayers(given, kept.shared(), on), { signal })
-  const { layers, column } = JSON.parse(json) as { layers: number[]; column: boolean }
-  const picks = column ? [] : await Promise.all(given.map(spec => isPicked(spec, signal)))
-  return layers.map(layer => ({
-    label: `layer-${layer}`,
-    value: layer,
-    data: column ? given : given.map((spec, at) => `${spec}${picks[at] ? '' : '#'}:layer=${layer}`),
-    where: column ? [...where, `layer=${layer}`] : where,
-  }))
-}
-
-interface NamedFile {
-  path: string
-  tensor: string | null
-  layer: number | null
-}
-
-async function filesOf(given: string[], signal: AbortSignal | undefined): Promise<NamedFile[]> {
-  const { json } = await runJob(on => native.startListFiles(given, on), { signal })
-  return (JSON.parse(json) as { files: NamedFile[] }).files
-}
-
-/** Whether a path is followed by the name of a tensor: a path may have a `#` of its own. */
-async function isPicked(spec: string, signal: AbortSignal | undefined): Promise<boolean> {
-  return (await filesOf([spec], signal)).some(({ tensor }) => tensor !== null)
-}
-
-const specOf = ({ path, tensor, layer }: NamedFile) =>
-  tensor === null && layer === null
-    ? path
-    : `${path}#${tensor ?? ''}${layer === null ? '' : `:layer=${layer}`}`
-
-/** What files are called: their names without folder and extension, where these differ. */
-function labelsOf(files: NamedFile[]): string[] {
-  const stems = files.map(({ path }) => parse(path).name)
-  if (unique(stems)) return stems
-  const paths = files.map(({ path }) =>
-    resolve(path)
-      .slice(0, -parse(path).ext.length || undefined)
-      .split(sep),
-  )
-  const depth = paths[0]?.findIndex((name, at) => paths.some(path => path[at] !== name)) ?? 0
-  const named = paths.map((path, at) => {
-    const { tensor, layer } = files[at] as NamedFile
-    const picked = [...(tensor ? [tensor] : []), ...(layer === null ? [] : [`layer-${layer}`])]
-    return [...path.slice(depth < 0 ? -1 : depth), ...picked].join('-')
-  })
-  return named
-}
-
-/** The one number in which labels differ, if that is all; the labels otherwise. */
-function valuesOf(labels: string[]): (number | string)[] {
-  const parts = labels.map(label => label.split(/(\d+(?:\.\d+)?)/))
-  const [first = []] = parts
-  const differing = first.flatMap((part, at) => (parts.every(each => each[at] === part) ? [] : [at]))
-  const [at] = differing
-  // what matches the pattern is at odd places
-  if (differing.length !== 1 || at === undefined || at % 2 === 0) return labels
-  if (parts.some(each => each.length !== first.length)) return labels
-  const numbers = parts.map(each => Number(each[at]))
-  return unique(numbers) ? numbers : labels
-}
-
-const unique = (values: unknown[]) => new Set(values).size === values.length
-
-function byValue({ value: one }: DataPart, { value: other }: DataPart): number {
-  return typeof one === 'number' && typeof other === 'number' ? one - other : 0
 }
 
 /** Refuses before the first training what it, or a later one, would refuse. */
@@ -379,19 +284,6 @@ function checkWhat(by: unknown, vary: object, shared: object): void {
       refuse(`${name} is given and varies: give it once`)
     }
   }
-}
-
-function pathsOf(data: unknown): string[] {
-  const list: unknown[] = Array.isArray(data) ? data : [data]
-  if (list.length === 0) throw new BaeError('INVALID_ARGUMENT', 'data: no files given')
-  return list.map(item => {
-    if (item instanceof URL) return fileURLToPath(item)
-    if (typeof item === 'string' && item !== '') return item
-    throw new BaeError(
-      'INVALID_ARGUMENT',
-      `data: a sweep takes files, folders or globs, not ${describe(item)}; save the rows to a file, or call train for each model`,
-    )
-  })
 }
 
 /** Takes the folder of the sweep, which is made if need be, from other sweeps. */
@@ -472,7 +364,8 @@ async function contents(out: string): Promise<[leftovers: string[], others: stri
   return [names.filter(isLeftover), names.filter(name => name !== '.lock' && !isLeftover(name))]
 }
 
-async function readTable(out: string): Promise<SweepReport> {
+/** @internal The table of the sweep in a folder. */
+export async function readTable(out: string): Promise<SweepReport> {
   const path = join(out, TABLE)
   try {
     const table = JSON.parse(await readFile(path, 'utf8')) as SweepReport

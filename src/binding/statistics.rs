@@ -5,8 +5,8 @@ use crate::error::Failure;
 use crate::job::{self, End, Events, Job};
 use crate::model::{Model, Place};
 use crate::states::States;
-use bae_codes::{CodeStatistics, Counting, GroupedStatistics};
-use bae_data::{load_statistics, save_statistics};
+use bae_codes::{CodeStatistics, Counting, GroupedStatistics, Label};
+use bae_data::{Column, load_statistics, save_statistics};
 use bae_train::{By, CountOptions, count};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -51,8 +51,10 @@ pub struct CountRequest {
     pub pairs: bool,
     /// Patterns of these features.
     pub subset: Vec<u32>,
-    /// Groups: a column or `file`; all rows only where it is absent.
+    /// Groups: a column, or `file`.
     pub by: Option<String>,
+    /// What each file is called, where they are groups.
+    pub files: Option<Vec<Either<i64, String>>>,
     /// Part of the rows, from 1 ...
     pub shard: Option<u32>,
     /// ... of so many.
@@ -66,16 +68,21 @@ impl CountRequest {
     }
 
     fn options(&self) -> std::result::Result<CountOptions, Failure> {
-        let by = self.by.as_deref().map(|name| {
-            By::named(name).ok_or_else(|| Failure {
-                code: "INVALID_ARGUMENT",
-                message: format!(
-                    "rows cannot be grouped by '{name}'; name a column (layer, position, group, sequence, token) or file"
-                ),
-            })
-        });
+        let label = |name: &Either<i64, String>| match name {
+            Either::A(number) => Label::Number(*number),
+            Either::B(text) => Label::Text(text.clone()),
+        };
+        let by = match self.by.as_deref() {
+            None => None,
+            Some("file") => Some(By::File(self.files.iter().flatten().map(label).collect())),
+            Some(name) => Some(By::Column(Column::named(name).ok_or_else(|| {
+                let columns = Column::ALL.map(|column| column.to_string()).join(", ");
+                let message = format!("rows cannot be grouped by '{name}', only by {columns} or file");
+                Failure { code: "INVALID_ARGUMENT", message }
+            })?)),
+        };
         let shard = self.shard.zip(self.shards);
-        Ok(CountOptions { counting: self.counting(), by: by.transpose()?, shard })
+        Ok(CountOptions { counting: self.counting(), by, shard })
     }
 }
 

@@ -1,4 +1,4 @@
-import type { CodeFigures, EntropyReport } from '../index.js'
+import type { CodeFigures, EntropyReport, SweepEntropyReport } from '../index.js'
 import { count, figure, percent, plural, sparsityRows, table } from './text.js'
 
 /** An entropy report in plain words. */
@@ -84,6 +84,9 @@ function jointRows({ joint, pairs, subset }: EntropyReport): [string, string][] 
   return rows
 }
 
+/** What is said of a group. */
+type Group = Omit<SweepEntropyReport['groups'][number], 'yardsticks'>
+
 /** Pairs that are shown. */
 const SHOWN = 8
 
@@ -101,7 +104,8 @@ function dependencies({ pairs }: EntropyReport): string[] {
   ]
 }
 
-function groupLines({ by, groups = [] }: EntropyReport): string[] {
+/** A line for each group. */
+export function groupLines({ by, groups = [] }: Pick<EntropyReport, 'by'> & { groups?: Group[] }): string[] {
   if (!groups.length) return []
   return [
     `by ${by}`,

@@ -1,11 +1,21 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import { BinaryAutoencoder, checkPlot, pairBytes, plotEntropy, type StatisticsOptions } from '../index.js'
-import { entropyLines } from './entropy-text.js'
+import {
+  BinaryAutoencoder,
+  checkPlot,
+  pairBytes,
+  plotEntropy,
+  type StatisticsOptions,
+  sweepEntropy,
+} from '../index.js'
+import { entropyLines, groupLines } from './entropy-text.js'
 import { type Measuring, measuring, overwrite as overwriting } from './options.js'
-import type { Run } from './output.js'
+import { type Context, type Run, UsageError } from './output.js'
 import { bytes, leftOut } from './text.js'
 
 interface Options extends Measuring {
+  yardsticks?: boolean
   by?: StatisticsOptions['by']
   pairs?: boolean
   subset?: number[]
@@ -16,7 +26,7 @@ interface Options extends Measuring {
 }
 
 export function entropy(program: Command, run: Run): Command {
-  return measuring(program, 'entropy')
+  return measuring(program, 'entropy', '[data...]')
     .description('entropy, in bits, and sparsity of the codes of hidden states, counted over all rows')
     .addOption(
       new Option(
@@ -33,6 +43,10 @@ export function entropy(program: Command, run: Run): Command {
       'entropy of these features taken together, as 3,17,42 (at most 20)',
       features,
     )
+    .option(
+      '--yardsticks',
+      'lines to compare with: spectra of the hidden states, their intrinsic dimension, the bits a Gaussian needs at the same error',
+    )
     .option('--shard <part>', 'count one part of the rows, as 3/16, to be merged by `bae merge`', part)
     .option('--out <file>', 'keep the counts in a file (safetensors), for `bae merge`')
     .option(
@@ -42,27 +56,56 @@ export function entropy(program: Command, run: Run): Command {
     )
     .addOption(overwriting('a file'))
     .action(
-      run(async ({ signal, progress, result }, dir: string, data: string[], options: Options) => {
-        const { out, plot, overwrite, ...chosen } = options
+      run(async (context, dir: string, data: string[], options: Options) => {
+        const { plot, overwrite } = options
         // says no before all rows are read
         if (plot !== undefined) await checkPlot(plot, { overwrite })
-        using model = await BinaryAutoencoder.load(dir, { signal })
-        if (chosen.pairs)
-          progress.note(
-            `counts of all pairs take ${bytes(pairBytes(model.dSae))}${chosen.by ? ' a group' : ''}`,
-          )
-        using counts = await model.statistics(data, { signal, ...chosen, onProgress: progress.rows })
-        if (out !== undefined) await counts.save(out, { signal, overwrite })
-        const report = await counts.report({ signal })
+        const { report, lines } = existsSync(join(dir, 'sweep.json'))
+          ? await ofSweep(context, dir, data, options)
+          : await ofModel(context, dir, data, options)
         if (plot !== undefined) await plotEntropy(report, plot, { overwrite })
-        result(report, [
-          ...entropyLines(report),
-          ...leftOut(report),
-          ...(out === undefined ? [] : [`The counts are in ${out}.`]),
-          ...(plot === undefined ? [] : [`The picture is in ${plot}.`]),
-        ])
+        context.result(report, [...lines, ...(plot === undefined ? [] : [`The picture is in ${plot}.`])])
       }),
     )
+}
+
+async function ofModel({ signal, progress }: Context, dir: string, data: string[], options: Options) {
+  const { out, plot, overwrite, yardsticks = false, ...chosen } = options
+  if (data.length === 0) throw new UsageError('missing required argument data: files of hidden states')
+  using model = await BinaryAutoencoder.load(dir, { signal })
+  if (chosen.pairs) {
+    progress.note(`counts of all pairs take ${bytes(pairBytes(model.dSae))}${chosen.by ? ' a group' : ''}`)
+  }
+  const { by, shard, pairs, subset, ...rows } = chosen
+  using counts = await model.statistics(data, { signal, ...chosen, onProgress: progress.rows })
+  if (out !== undefined) await counts.save(out, { signal, overwrite })
+  const report = {
+    ...(await counts.report({ signal })),
+    ...(yardsticks && {
+      yardsticks: await model.yardsticks(data, { signal, ...rows, onProgress: progress.rows }),
+    }),
+  }
+  const lines = [
+    ...entropyLines(report),
+    ...leftOut(report),
+    ...(out === undefined ? [] : [`The counts are in ${out}.`]),
+  ]
+  return { report, lines }
+}
+
+async function ofSweep({ signal, progress }: Context, dir: string, data: string[], options: Options) {
+  const { by, out, plot, overwrite, shard, ...chosen } = options
+  for (const [name, value] of Object.entries({ by, out, shard })) {
+    if (value !== undefined)
+      throw new UsageError(`--${name} is for one model; ${dir} is a sweep, one group for each of its models`)
+  }
+  const report = await sweepEntropy(dir, {
+    signal,
+    ...chosen,
+    ...(data.length && { data }),
+    onProgress: progress.rows,
+  })
+  return { report, lines: groupLines(report) }
 }
 
 function features(text: string): number[] {

@@ -2,7 +2,7 @@
  * What is drawn of an entropy report: the names are those of `EntropyReport`. What is missing, or null, is left out of the picture.
  * All entropies are in bits.
  */
-export interface PlottedReport extends PlottedFigures {
+export interface PlottedReport extends Partial<PlottedFigures> {
   /** `features[i]` are on in a share of the rows from `edges[i]` to below `edges[i + 1]`; without those never or always on. */
   densityHistogram?: { edges: number[]; features: number[] } | undefined
   neverOn?: { features: number } | undefined
@@ -17,7 +17,7 @@ export interface PlottedReport extends PlottedFigures {
   yardsticks?: { gaussian: { bits: number | null } } | undefined
   /** What the groups differ in: `layer`, `position`, … */
   by?: string | undefined
-  groups?: (PlottedFigures & { value: number | string })[] | undefined
+  groups?: (PlottedFigures & { value: number | string | boolean })[] | undefined
 }
 
 /** The figures of one group, or of all rows. */

@@ -88,10 +88,10 @@ interface Point {
   rows: number | null
 }
 
-function point(group: PlottedFigures & { value: number | string }): Point {
+function point(group: PlottedFigures & { value: number | string | boolean }): Point {
   const best = group.estimates?.jackknife
   return {
-    group: group.value,
+    group: typeof group.value === 'boolean' ? String(group.value) : group.value,
     bits: finite(best) ? best : group.entropyBits,
     plugIn: group.entropyBits,
     lower: group.interval?.lower ?? null,
@@ -358,7 +358,13 @@ function rates(report: PlottedReport, { edges, features }: { edges: number[]; fe
   const lowest = Math.min(-1, ...inner.map(({ from }) => from))
   const aside = Math.max(0.3, -lowest / 8)
   const bars = [
-    { from: lowest - 2.4 * aside, to: lowest - 1.4 * aside, features: never, rate: 'never on', kind: 'aside' },
+    {
+      from: lowest - 2.4 * aside,
+      to: lowest - 1.4 * aside,
+      features: never,
+      rate: 'never on',
+      kind: 'aside',
+    },
     ...inner,
     { from: aside, to: 2 * aside, features: always, rate: 'always on', kind: 'aside' },
   ]

@@ -2,14 +2,12 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bae_codes::Label;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Dimension, s};
 use sha2::{Digest, Sha256};
 
 use crate::column::Column;
 use crate::error::DataError;
 use crate::kept_files::KeptFiles;
-use crate::labels::labels;
 use crate::open;
 use crate::row_set::RowSet;
 
@@ -359,12 +357,6 @@ impl Dataset {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         // sources without rows start where the next one does: the last that starts here has the row
         self.starts.partition_point(|&start| start <= row) - 1
-    }
-
-    /// What each source is called in a table or on an axis: by its file without folder and extension, or all of its name where
-    /// that is not enough to tell them apart. Where these differ in one whole number only, that number.
-    pub fn labels(&self) -> Vec<Label> {
-        labels(&self.sources.iter().map(|source| source.name()).collect::<Vec<_>>())
     }
 
     /// A checksum (SHA-256, hexadecimal) that tells this data from other data: over the names without folders, rows and bytes of all sources in

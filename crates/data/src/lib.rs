@@ -15,7 +15,6 @@ mod folder;
 mod input_file;
 mod inspect;
 mod kept_files;
-mod labels;
 mod layers;
 mod lock;
 mod model_file;

@@ -6,26 +6,19 @@ use crate::evaluate::{Applied, encode_chunks};
 use crate::memory::READ_ONCE;
 
 /// What rows are grouped by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum By {
     /// The value of a column.
     Column(Column),
-    /// The file they are in.
-    File,
-}
-
-impl By {
-    /// By its name: that of a column, or `file`.
-    pub fn named(name: &str) -> Option<Self> {
-        if name == "file" { Some(Self::File) } else { Column::named(name).map(Self::Column) }
-    }
+    /// The file they are in, by what each of the data's sources is called.
+    File(Vec<Label>),
 }
 
 impl std::fmt::Display for By {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
             Self::Column(column) => column.fmt(f),
-            Self::File => f.write_str("file"),
+            Self::File(_) => f.write_str("file"),
         }
     }
 }
@@ -64,25 +57,35 @@ pub fn count(
     let mut statistics = GroupedStatistics::new(
         model.backend.d_sae(),
         &options.counting,
-        options.by.map(|by| by.to_string()),
+        options.by.as_ref().map(By::to_string),
         parameters_checksum(&model.backend.parameters()?),
     )?;
     if let Some((shard, of)) = options.shard {
         statistics = statistics.of_shard(shard, of);
     }
     let has_sequences = data.has_column(Column::Sequence);
-    let files = data.labels();
+    if let Some(By::File(labels)) = &options.by
+        && labels.len() != data.sources()
+    {
+        return Err(TrainError::Option(format!(
+            "rows can be grouped by file where they come from files: {} are named, the data has {} parts",
+            labels.len(),
+            data.sources()
+        )));
+    }
     let total = rows.count();
     let mut numbers = rows.iter();
     encode_chunks(model, &Feed::new(data, rows, Order::Stored, READ_ONCE), |done, x, codes| {
         let of_chunk: Vec<usize> = numbers.by_ref().take(x.nrows()).collect();
         let sequences =
             has_sequences.then(|| data.read_column_of(Column::Sequence, &of_chunk)).transpose()?;
-        let labels: Option<Vec<Label>> = match options.by {
+        let labels: Option<Vec<Label>> = match &options.by {
             None => None,
-            Some(By::File) => Some(of_chunk.iter().map(|&row| files[data.source_of(row)].clone()).collect()),
+            Some(By::File(files)) => {
+                Some(of_chunk.iter().map(|&row| files[data.source_of(row)].clone()).collect())
+            }
             Some(By::Column(column)) => {
-                let values = data.read_column_of(column, &of_chunk)?;
+                let values = data.read_column_of(*column, &of_chunk)?;
                 Some(values.into_iter().map(Label::Number).collect())
             }
         };
