@@ -55,7 +55,8 @@ describe('the package', () => {
       'native/binding.d.cts',
     ]
     expect(packed).toEqual(expect.arrayContaining(needed))
-    const expected = /^(dist|dist-cjs|assets|native)\/|^(package\.json|README\.md|CHANGELOG\.md|LICENSE[\w.-]*)$/
+    const expected =
+      /^(dist|dist-cjs|assets|native)\/|^(package\.json|README\.md|CHANGELOG\.md|LICENSE[\w.-]*)$/
     expect(packed.filter(path => !expected.test(path))).toEqual([])
     expect(packed.filter(path => /tsbuildinfo|\.map$|\.rs$/.test(path))).toEqual([])
   })

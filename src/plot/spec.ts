@@ -358,7 +358,13 @@ function rates(report: PlottedReport, { edges, features }: { edges: number[]; fe
   const lowest = Math.min(-1, ...inner.map(({ from }) => from))
   const aside = Math.max(0.3, -lowest / 8)
   const bars = [
-    { from: lowest - 2.4 * aside, to: lowest - 1.4 * aside, features: never, rate: 'never on', kind: 'aside' },
+    {
+      from: lowest - 2.4 * aside,
+      to: lowest - 1.4 * aside,
+      features: never,
+      rate: 'never on',
+      kind: 'aside',
+    },
     ...inner,
     { from: aside, to: 2 * aside, features: always, rate: 'always on', kind: 'aside' },
   ]
