@@ -2,7 +2,7 @@ import { join, resolve } from 'node:path'
 import { BaeError } from './errors.js'
 import { checked, pathOf } from './job.js'
 import { BinaryAutoencoder, type StatisticsOptions } from './model.js'
-import { partsOf, pathsOf, withKept } from './parts.js'
+import { type DataPart, partsOf, pathsOf, withKept } from './parts.js'
 import { conditionsOf, type LeftOut, type StatesPath } from './states.js'
 import type { CodeFigures } from './statistics.js'
 import { readTable, type SweepRun } from './sweep.js'
@@ -27,7 +27,7 @@ export interface SweepEntropyReport {
  * Counts codes with the models of a sweep: each model's own data, or other data, taken apart by file or layer as the sweep was.
  *
  * @param dir the sweep's folder, which holds `sweep.json`.
- * @throws BaeError as {@link BinaryAutoencoder.statistics}; `INVALID_ARGUMENT` where no model is done, or other data lacks a part.
+ * @throws BaeError as {@link BinaryAutoencoder.statistics}; `INVALID_ARGUMENT` where no model is done, or other data has a part for none of them.
  */
 export async function sweepEntropy(
   dir: string,
@@ -43,10 +43,13 @@ export async function sweepEntropy(
       `${dir}: none of its ${runs.length} models is done; go on with \`bae sweep --resume\``,
     )
   }
-  const others = data === undefined ? undefined : await otherData(data, by, counting.signal)
+  const others = data === undefined ? undefined : await otherData(data, by, done, counting.signal)
   const groups: SweepEntropyReport['groups'] = []
   for (const run of done) {
-    const part = others ? others(run) : { data: run.data.map(spec => resolve(dir, spec)), where: run.where }
+    const part = others
+      ? others.get(run)
+      : { data: run.data.map(spec => resolve(dir, spec)), where: run.where }
+    if (!part) continue
     const rows = { ...counting, where: [...part.where, ...conditionsOf(where)] }
     using model = await BinaryAutoencoder.load(join(dir, run.model), { signal: counting.signal })
     const report = await model.entropy(part.data, rows)
@@ -59,22 +62,24 @@ export async function sweepEntropy(
   return { by, groups }
 }
 
-/** For each run the part of other data that is its own. */
+/** The runs that other data has a part for, each with that. */
 async function otherData(
   data: NonNullable<SweepEntropyOptions['data']>,
   by: string,
+  runs: SweepRun[],
   signal: AbortSignal | undefined,
-) {
+): Promise<Map<SweepRun, Pick<DataPart, 'data' | 'where'>>> {
   const given = pathsOf(data, 'a sweep', 'save the rows to a file')
-  if (by !== 'file' && by !== 'layer') return () => ({ data: given, where: [] })
+  if (by !== 'file' && by !== 'layer') return new Map(runs.map(run => [run, { data: given, where: [] }]))
   const parts = await withKept(kept => partsOf(given, { by, where: [], signal, kept }))
-  return ({ label, value }: SweepRun) => {
-    const part = parts.find(part => part.value === value)
-    if (part) return part
-    const there = parts.map(({ value }) => value).join(', ')
-    throw new BaeError(
-      'INVALID_ARGUMENT',
-      `data: nothing for the model ${label} (${by} ${value}), only ${there}`,
-    )
-  }
+  const own = runs.flatMap(run => {
+    const part = parts.find(({ value }) => value === run.value)
+    return part ? [[run, part] as const] : []
+  })
+  if (own.length) return new Map(own)
+  const [models, there] = [runs, parts].map(list => list.map(({ value }) => value).join(', '))
+  throw new BaeError(
+    'INVALID_ARGUMENT',
+    `data: it is of ${by} ${there}, the models of ${models}; give data of theirs`,
+  )
 }
