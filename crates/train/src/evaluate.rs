@@ -159,9 +159,10 @@ pub(crate) fn measured_rows(d_sae: usize) -> usize {
 }
 
 /// Means and divisors that layer normalisation took from the rows, if the model asks for it.
-type Norms<'a> = Option<&'a [(f32, f32)]>;
+pub(crate) type Norms<'a> = Option<&'a [(f32, f32)]>;
 
-fn through(
+/// [`encode_chunks`], where `each` gets what layer normalisation took away too.
+pub(crate) fn through(
     model: &Applied,
     feed: &Feed,
     mut each: impl FnMut(usize, &Array2<f32>, Norms, BitMatrix) -> Result<bool, TrainError>,

@@ -16,6 +16,7 @@ mod schedule;
 mod start;
 mod steps;
 mod tensorboard;
+mod yardsticks;
 
 pub use bench::{BenchOptions, BenchReport, EncodeTime, bench};
 pub use engine::{Engine, EngineReport, Task};
@@ -26,3 +27,4 @@ pub use memory::READ_ONCE;
 pub use options::{EstimatorName, MAX_THREADS, Normalize, Plan, Preset, TrainOptions};
 pub use run::{Outcome, Stopped, Summary, TrainFigures, train};
 pub use schedule::Decay;
+pub use yardsticks::{Gaussian, Spectrum, TwoNn, Yardsticks, yardsticks};
