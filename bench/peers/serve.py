@@ -65,9 +65,6 @@ def milliseconds_each(run, count):
 def serve(name, peer):
     """`peer(fixture)` gives an object with `losses_and_gradients()`, which changes no parameter, and `step()`; or with
     `prepare(rows)` and `encode(rows)`, of which only the second is timed. It may say with `variant` how it chose to work."""
-    # what libraries print must not end up between the lines of the protocol
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
     state = {}
 
     def command(cmd, **given):
@@ -92,6 +89,14 @@ def serve(name, peer):
             return {"ms": [milliseconds(lambda: state["peer"].encode(given["rows"]))]}
         return {"error": f"no such command: {cmd}"}
 
+    answer_lines(command)
+
+
+def answer_lines(command):
+    """Answers each line `{cmd, ...}` with what `command(cmd, ...)` gives, until it is told to close."""
+    # what libraries print must not end up between the lines of the protocol
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
     for line in sys.stdin:
         asked = json.loads(line)
         if asked["cmd"] == "close":

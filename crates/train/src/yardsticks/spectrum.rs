@@ -17,11 +17,11 @@ pub struct Spectrum {
     /// Matrix-based Rényi entropy of order 2, −log2 Σ p², in bits (Giraldo, Rao & Príncipe 2015).
     pub renyi2_bits: Option<f64>,
     /// Effective rank exp(−Σ q ln q), q_i = σ_i / Σ σ with singular values σ_i = √λ_i (Roy & Vetterli 2007; as RankMe,
-    /// Garrido et al. 2023, eq. 1, without the 1e-7 added there): between 1 and `rank`.
+    /// Garrido et al. 2023, without the 1e-7 added there): between 1 and `rank`.
     pub rank_me: Option<f64>,
     /// (Σ λ)² / Σ λ²: 2 to the power of `renyi2_bits`.
     pub participation_ratio: Option<f64>,
-    /// Coding rate ½ log2 det(I + d/ε² M), in bits a row (Yu et al. 2020, MCR², eq. 1, with M = X Xᵀ / n), at the model's own
+    /// Coding rate ½ log2 det(I + d/ε² M), in bits a row (Yu et al. 2020, MCR², R(Z, ε) with M = Z Zᵀ / n), at the model's own
     /// error ε² (mean |x − x̂|²): the rate at which a Gaussian's rows, blurred by noise of that size, are told apart. At
     /// least the rate–distortion function at ε².
     pub coding_rate_bits: Option<f64>,
