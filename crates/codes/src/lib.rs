@@ -5,9 +5,15 @@
 
 mod bit_matrix;
 mod burstiness;
+pub mod collision;
 mod compress;
+pub mod dependence;
 pub mod entropy;
+pub mod interval;
+pub mod marginal;
+mod quantile;
 mod statistics;
+pub mod tree;
 
 pub use bit_matrix::{BitMatrix, CodesError};
 pub use burstiness::{Burstiness, top_features};
