@@ -37,15 +37,16 @@ export interface CodeFigures extends Sparsity {
   features: number
   /** Σ_j H(p_j) of what the rows are a sample of, by four estimators; the plug-in one runs low when rows are few. */
   estimates: { plugIn: number; millerMadow: number; jackknife: number; grassberger: number }
-  /** Where Σ_j H(p_j) lies, by a t interval around `estimator`; `null` where there are too few clusters of rows to tell. */
+  /** Where Σ_j H(p_j) lies; `null` where there are too few clusters of rows to tell. */
   interval: {
+    /** The jackknife over random groups of clusters, in its middle: the best single figure. */
+    estimate: number
     lower: number
     upper: number
     /** How often such an interval holds the truth. */
     level: number
-    /** Of the sum, clustered: that of the mean independent code length of a row. */
+    /** Clustered: to first order that of the mean length of a row's code, each feature coded for itself. */
     standardError: number
-    estimator: string
     /** What is taken for independent: whole sequences where the data says what they are, rows otherwise. */
     clusters: 'sequence' | 'row'
     degreesOfFreedom: number
@@ -54,7 +55,7 @@ export interface CodeFigures extends Sparsity {
   batch?: {
     size: number
     entropyBits: number
-    /** How far that is from the jackknife estimate over all rows. */
+    /** How far that is from the jackknife over all rows. */
     biasBits: number
   }
   /** Features that are 0 in every row; with 95 % confidence each of them is on in less than `rateBelow` (3 / rows) of all rows. */

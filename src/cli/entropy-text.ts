@@ -23,7 +23,7 @@ export function entropyLines(report: EntropyReport): string[] {
 function entropyRows({ entropyBits, estimates, interval, batch }: EntropyReport): [string, string][] {
   const rows: [string, string][] = [
     ['entropy', `${figure(entropyBits)} bits in these rows (sum over features of the marginal entropy)`],
-    ['estimate', `${figure(estimates.jackknife)} bits (jackknife)${around(interval)}`],
+    ['estimate', `${figure(interval?.estimate ?? estimates.jackknife)} bits (jackknife)${around(interval)}`],
   ]
   if (batch) {
     rows.push([
@@ -112,7 +112,7 @@ export function groupLines({ by, groups = [] }: Pick<EntropyReport, 'by'> & { gr
     ...table(
       groups.map((group): [string, string] => [
         String(group.value),
-        `${figure(group.estimates.jackknife)} bits` +
+        `${figure(group.interval?.estimate ?? group.estimates.jackknife)} bits` +
           (group.interval ? ` (${figure(group.interval.lower)} to ${figure(group.interval.upper)})` : '') +
           `, density ${percent(group.density)}, ${plural(group.rows, 'row')}`,
       ]),

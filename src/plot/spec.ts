@@ -89,7 +89,7 @@ interface Point {
 }
 
 function point(group: PlottedFigures & { value: number | string | boolean }): Point {
-  const best = group.estimates?.jackknife
+  const best = group.interval?.estimate ?? group.estimates?.jackknife
   return {
     group: typeof group.value === 'boolean' ? String(group.value) : group.value,
     bits: finite(best) ? best : group.entropyBits,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::f64::consts::LN_2;
 
-use statrs::function::gamma::{digamma, ln_gamma};
+use special::Gamma;
 
 /// −Σ f log₂ f over the shares f of the patterns: as if the sample were all there is. Runs low by about (patterns − 1) / (2 n ln 2).
 pub fn plug_in(counts: &[u64]) -> f64 {
@@ -70,7 +70,7 @@ pub fn nsb(counts: &[u64], states: u64) -> (f64, f64) {
         .map(|step| {
             let log_beta = low + (high - low) * f64::from(step) / f64::from(steps);
             let beta = libm::exp(log_beta);
-            let slope = k * trigamma(k * beta + 1.0) - trigamma(beta + 1.0);
+            let slope = k * (k * beta + 1.0).trigamma() - (beta + 1.0).trigamma();
             let evidence = rising(k * beta, n, -1.0)
                 + of.iter().map(|&(count, times)| times * rising(beta, count, 1.0)).sum::<f64>();
             (beta, evidence + libm::log(slope.max(f64::MIN_POSITIVE)) + log_beta)
@@ -93,37 +93,24 @@ pub fn nsb(counts: &[u64], states: u64) -> (f64, f64) {
 
 /// ± ln (Γ(x + count) / Γ(x)).
 fn rising(x: f64, count: f64, sign: f64) -> f64 {
-    if count == 0.0 { 0.0 } else { sign * (ln_gamma(x + count) - ln_gamma(x)) }
+    if count == 0.0 { 0.0 } else { sign * (Gamma::ln_gamma(x + count).0 - Gamma::ln_gamma(x).0) }
 }
 
 /// Mean of S and S², in nats, of a Dirichlet distribution whose parameters are count + β, `total` in sum.
 fn moments(of: &[(f64, f64)], beta: f64, total: f64) -> (f64, f64) {
     let (mut mean, mut linear, mut squares, mut own) = (0.0, 0.0, 0.0, 0.0);
-    let (above, variance) = (digamma(total + 2.0), trigamma(total + 2.0));
+    let (above, variance) = ((total + 2.0).digamma(), (total + 2.0).trigamma());
     for &(count, times) in of {
         let x = count + beta;
-        mean += times * x * digamma(x + 1.0);
-        let shifted = digamma(x + 1.0) - above;
+        mean += times * x * (x + 1.0).digamma();
+        let shifted = (x + 1.0).digamma() - above;
         linear += times * x * shifted;
         squares += times * x * x * (shifted * shifted - variance);
-        let next = digamma(x + 2.0) - above;
-        own += times * x * (x + 1.0) * (next * next + trigamma(x + 2.0) - variance);
+        let next = (x + 2.0).digamma() - above;
+        own += times * x * (x + 1.0) * (next * next + (x + 2.0).trigamma() - variance);
     }
-    let mean = digamma(total + 1.0) - mean / total;
+    let mean = (total + 1.0).digamma() - mean / total;
     // Σ_{i≠j} x_i x_j (f_i f_j − v) = (Σ x f)² − v (Σ x)² − Σ x² (f² − v)
     let mixed = linear * linear - variance * total * total - squares;
     (mean, (mixed + own) / (total * (total + 1.0)))
-}
-
-/// ψ′(x), x > 0: the recurrence up to 12, then the asymptotic series (Abramowitz & Stegun 6.4.12).
-fn trigamma(mut x: f64) -> f64 {
-    let mut sum = 0.0;
-    while x < 12.0 {
-        sum += 1.0 / (x * x);
-        x += 1.0;
-    }
-    let r = 1.0 / (x * x);
-    let series = 1.0 / 6.0
-        - r * (1.0 / 30.0 - r * (1.0 / 42.0 - r * (1.0 / 30.0 - r * (5.0 / 66.0 - r * 691.0 / 2730.0))));
-    sum + 1.0 / x + r / 2.0 + r / x * series
 }

@@ -10,18 +10,19 @@ mod burstiness;
 mod code_statistics;
 pub mod collision;
 mod compress;
-mod dependence;
+pub mod dependence;
 pub mod entropy;
 mod grouped;
-mod interval;
+pub mod interval;
 pub mod joint;
 pub mod marginal;
 mod pair_counts;
+mod quantile;
 mod report;
 mod sample;
 mod statistics;
 mod subset;
-mod tree;
+pub mod tree;
 
 pub use batches::{BATCH, Batches};
 pub use bit_matrix::{BitMatrix, CodesError};
@@ -29,7 +30,7 @@ pub use buckets::{BUCKETS, Buckets};
 pub use burstiness::{Burstiness, top_features};
 pub use code_statistics::{Clusters, CodeStatistics, Counting};
 pub use compress::MajorityCompressor;
-pub use dependence::{Block, Dependency, Table, strongest, strongest_block};
+pub use dependence::pair_index;
 pub use grouped::{GroupedStatistics, Label, Shards};
 pub use pair_counts::{FOLDS, PairCounts};
 
@@ -37,9 +38,3 @@ pub use report::{GroupedReport, Interval, Joint, PairReport, Report, Sparsity, S
 pub use sample::{Collisions, Entry, SAMPLE_ROWS, Sample};
 pub use statistics::Statistics;
 pub use subset::Subset;
-pub use tree::{HeldOut, PairTable, Tree, held_out};
-
-/// Where the pair of features i < j is kept.
-pub const fn pair_index(i: usize, j: usize) -> usize {
-    j * (j - 1) / 2 + i
-}

@@ -2,10 +2,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::collision::lower_entropy_bits;
 use crate::dependence::{Block, Dependency, strongest, strongest_block};
-use crate::interval::{standard_error, student_t};
+use crate::interval::{self, jackknife};
 use crate::joint::{chao_shen, miller_madow, nsb, plug_in};
 use crate::marginal::{Estimator, entropy};
-use crate::tree::{PairTable, held_out};
+use crate::tree::{FoldCounts, held_out_bits};
 use crate::{
     BATCH, BUCKETS, Buckets, Clusters, CodeStatistics, Collisions, FOLDS, GroupedStatistics, Label,
     PairCounts, Statistics, Subset, pair_index,
@@ -149,6 +149,8 @@ pub struct Estimates {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Interval {
+    /// The jackknife over buckets, in its middle.
+    pub estimate: f64,
     /// Lower end.
     pub lower: f64,
     /// Upper end.
@@ -157,12 +159,10 @@ pub struct Interval {
     pub level: f64,
     /// Standard error, clustered.
     pub standard_error: f64,
-    /// The estimate in its middle.
-    pub estimator: &'static str,
     /// What is taken for independent.
     pub clusters: &'static str,
     /// Of Student's t.
-    pub degrees_of_freedom: f64,
+    pub degrees_of_freedom: usize,
 }
 
 /// The published average over batches.
@@ -267,7 +267,23 @@ pub struct PairReport {
     /// The pairs that say most about each other.
     pub strongest: Vec<Dependency>,
     /// φ between features of the strongest pairs.
-    pub block: Block,
+    pub block: BlockReport,
+}
+
+/// φ of some features with each other.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BlockReport {
+    /// The features; dependent ones are neighbours.
+    pub features: Vec<usize>,
+    /// φ of each two of them, a row for each.
+    pub phi: Vec<Vec<f64>>,
+}
+
+impl BlockReport {
+    fn of(Block { features, phi }: Block) -> Self {
+        let rows = phi.chunks(features.len().max(1)).map(<[f64]>::to_vec).collect();
+        Self { features, phi: rows }
+    }
 }
 
 /// A range in bits.
@@ -346,7 +362,7 @@ impl CodeStatistics {
             features,
             sparsity: Sparsity::from(&counts),
             estimates,
-            interval: Interval::of(self.buckets(), &counts, self.clusters()),
+            interval: Interval::of(self.buckets(), features, self.clusters()),
             batch,
             never_on: NeverOn { features: which(0), rate_below: limit },
             always_on: AlwaysOn { features: which(rows), rate_above: limit.map(|limit| 1.0 - limit) },
@@ -373,21 +389,24 @@ impl Estimates {
 
 impl Interval {
     /// `None` with too few clusters.
-    fn of(buckets: &Buckets, counts: &Statistics, clusters: Option<Clusters>) -> Option<Self> {
-        let (standard_error, degrees_of_freedom) = standard_error(buckets, counts)?;
-        let middle = Estimates::of(counts).jackknife;
-        let half = student_t(0.5 + LEVEL / 2.0, degrees_of_freedom) * standard_error;
+    fn of(buckets: &Buckets, features: usize, clusters: Option<Clusters>) -> Option<Self> {
+        let estimate = jackknife(buckets, features);
+        if estimate.degrees_of_freedom == 0 {
+            return None;
+        }
+        let (lower, upper) =
+            interval::interval(estimate.bits, estimate.standard_error, estimate.degrees_of_freedom, LEVEL);
         Some(Self {
-            lower: middle - half,
-            upper: middle + half,
+            estimate: estimate.bits,
+            lower,
+            upper,
             level: LEVEL,
-            standard_error,
-            estimator: "jackknife",
+            standard_error: estimate.standard_error,
             clusters: match clusters? {
                 Clusters::Row => "row",
                 Clusters::Sequence => "sequence",
             },
-            degrees_of_freedom,
+            degrees_of_freedom: estimate.degrees_of_freedom,
         })
     }
 }
@@ -422,57 +441,68 @@ impl L0Distribution {
     }
 }
 
-/// Counts of one fold.
-struct Fold<'a> {
+/// Counts in folds.
+struct Folds<'a> {
     pairs: &'a PairCounts,
-    fold: usize,
-    ones: Vec<u64>,
+    /// Ones of each fold, `[features]`.
+    ones: Vec<Vec<u64>>,
 }
 
-impl PairTable for Fold<'_> {
-    fn rows(&self) -> u64 {
-        self.pairs.rows(self.fold)
+impl FoldCounts for Folds<'_> {
+    fn features(&self) -> usize {
+        self.ones[0].len()
     }
 
-    fn ones(&self, feature: usize) -> u64 {
-        self.ones[feature]
+    fn folds(&self) -> usize {
+        FOLDS
     }
 
-    fn both(&self, i: usize, j: usize) -> u64 {
-        u64::from(self.pairs.both(self.fold)[pair_index(i.min(j), i.max(j))])
+    fn rows(&self, fold: usize) -> u64 {
+        self.pairs.rows(fold)
+    }
+
+    fn ones(&self, fold: usize, feature: usize) -> u64 {
+        self.ones[fold][feature]
+    }
+
+    fn both(&self, fold: usize, i: usize, j: usize) -> u64 {
+        u64::from(self.pairs.both(fold)[pair_index(i, j)])
     }
 }
 
 impl Joint {
     /// `None` with too few clusters to hold some out, or to pair.
     fn of(pairs: &PairCounts, buckets: &Buckets, collisions: Collisions, features: usize) -> Option<Self> {
-        let folds: Vec<Fold> = (0..FOLDS)
-            .map(|fold| {
-                let mut ones = vec![0; features];
-                for bucket in (fold..BUCKETS).step_by(FOLDS) {
-                    let of_bucket = buckets.ones_of(bucket);
-                    ones.iter_mut().zip(of_bucket).for_each(|(sum, &ones)| *sum += u64::from(ones));
-                }
-                Fold { pairs, fold, ones }
-            })
-            .collect();
-        let tree = held_out(&folds, features)?;
-        let standard_error = tree.standard_error()?;
-        let upper_bits = tree.bits() + student_t(LEVEL, (tree.folds.len() - 1) as f64) * standard_error;
+        let ones_of = |fold: usize| {
+            let mut ones = vec![0; features];
+            for bucket in (fold..BUCKETS).step_by(FOLDS) {
+                let of_bucket = buckets.ones_of(bucket);
+                ones.iter_mut().zip(of_bucket).for_each(|(sum, &ones)| *sum += u64::from(ones));
+            }
+            ones
+        };
+        let tree = held_out_bits(&Folds { pairs, ones: (0..FOLDS).map(ones_of).collect() });
+        if tree.degrees_of_freedom == 0 {
+            return None;
+        }
+        let upper_bits = tree.upper_bits(LEVEL);
         let lower_bits = lower_entropy_bits(collisions.collisions, collisions.pairs, LEVEL);
         Some(Self {
             lower_bits: lower_bits.min(upper_bits),
             upper_bits,
             level: LEVEL,
             collision: CollisionReport { pairs: collisions.pairs, collisions: collisions.collisions },
-            tree: TreeReport { folds: tree.folds.len(), bits: tree.bits(), standard_error },
+            tree: TreeReport { folds: FOLDS, bits: tree.bits, standard_error: tree.standard_error },
         })
     }
 }
 
 impl PairReport {
     fn of(pairs: &PairCounts, counts: &Statistics, joint: Option<&Joint>, sum_bits: f64) -> Self {
-        let both = |at: usize| (0..FOLDS).map(|fold| u64::from(pairs.both(fold)[at])).sum();
+        let both = |i: usize, j: usize| {
+            let at = pair_index(i, j);
+            (0..FOLDS).map(|fold| u64::from(pairs.both(fold)[at])).sum()
+        };
         let bounds = |joint: &Joint| Bounds {
             lower_bits: (sum_bits - joint.upper_bits).max(0.0),
             upper_bits: (sum_bits - joint.lower_bits).max(0.0),
@@ -480,8 +510,8 @@ impl PairReport {
         Self {
             memory_bytes: PairCounts::bytes(counts.features()),
             total_correlation: joint.map(bounds),
-            strongest: strongest(counts.rows(), counts.ones(), both, STRONGEST),
-            block: strongest_block(counts.rows(), counts.ones(), both, BLOCK),
+            strongest: strongest(counts.ones(), counts.rows(), both, STRONGEST),
+            block: BlockReport::of(strongest_block(counts.ones(), counts.rows(), both, BLOCK)),
         }
     }
 }
