@@ -29,5 +29,13 @@ export interface PlottedFigures {
   estimates?:
     | Partial<Record<'plugIn' | 'millerMadow' | 'jackknife' | 'grassberger', number | null>>
     | undefined
-  interval?: { lower: number | null; upper: number | null; level?: number | undefined } | null | undefined
+  interval?:
+    | {
+        estimate?: number | null | undefined
+        lower: number | null
+        upper: number | null
+        level?: number | undefined
+      }
+    | null
+    | undefined
 }

@@ -290,7 +290,7 @@ function estimated(report: PlottedReport): Spec[] {
     { name: 'Miller–Madow', bits: estimates?.millerMadow },
     {
       name: 'jackknife, with interval',
-      bits: estimates?.jackknife,
+      bits: interval?.estimate ?? estimates?.jackknife,
       from: interval?.lower,
       to: interval?.upper,
     },
