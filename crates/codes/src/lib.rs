@@ -10,6 +10,7 @@ mod compress;
 pub mod dependence;
 pub mod entropy;
 pub mod interval;
+pub mod joint;
 pub mod marginal;
 mod quantile;
 mod statistics;
