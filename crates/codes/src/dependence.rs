@@ -52,8 +52,8 @@ pub struct Dependency {
 
 /// The `count` pairs with the largest |φ|, largest first, ties by lowest features. Pairs with φ = 0 are left out.
 ///
-/// `ones[j]` of `rows` rows have feature j on, and `both(i, j)` (asked once for each i < j, in the order of
-/// [`pair_index`]) both. Memory for `count` pairs, whatever the number of features.
+/// `ones[j]` of `rows` rows have feature j on, and `both(i, j)` (asked at most once for each i < j, in the order
+/// of [`pair_index`]) both. Memory for `count` pairs, whatever the number of features.
 pub fn strongest(
     ones: &[u64],
     rows: u64,

@@ -29,7 +29,7 @@ pub fn miller_madow(counts: &[u64]) -> f64 {
 }
 
 /// −Σ p log2 p / (1 − (1 − p)ⁿ) with p = C p̂ and C = 1 − (patterns seen once) / n, the share of the distribution that the
-/// seen patterns cover (Chao and Shen 2003, equation 8). If each pattern was seen once, C would be 0; it is 1 / n then, as
+/// seen patterns cover (Chao and Shen 2003). If each pattern was seen once, C would be 0; it is 1 / n then, as
 /// in the R package `entropy`.
 pub fn chao_shen(counts: &[u64]) -> f64 {
     let total: u64 = counts.iter().sum();
