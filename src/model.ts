@@ -191,7 +191,10 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   async statistics(x: StatesInput, options: StatisticsOptions = {}): Promise<CodeStatistics> {
     const { by, shard } = checked(options)
     if (by !== undefined) ofType('by', 'string', by)
-    const grouped = await groupedBy(x, by, options.signal)
+    // without waiting where it can be: arrays are taken hold of before this call returns
+    const grouped = isTakenApart(x, by)
+      ? await takenApart(x, by, options.signal)
+      : { x, request: by && { by } }
     const request = { ...countRequest(options), ...grouped.request, ...(shard && shardOf(shard)) }
     const { job, json } = await this.#over(grouped.x, options, (model, states, place, on) =>
       native.startCount(model, states, request, place, on),
@@ -282,27 +285,26 @@ function shardOf(shard: { shard: number; of: number }) {
   return { shard: positiveInteger('shard.shard', shard.shard), shards: positiveInteger('shard.of', shard.of) }
 }
 
-/** Takes files apart where groups are made of them, or of layers along an axis. */
-async function groupedBy(
-  x: StatesInput,
-  by: StatisticsOptions['by'],
-  signal: AbortSignal | undefined,
-): Promise<{ x: StatesInput; request: { by?: string; files?: (number | string)[] } }> {
-  if (by === undefined) return { x, request: {} }
+/** Whether groups are made of files, or perhaps of layers along an axis of theirs. */
+function isTakenApart(x: StatesInput, by: StatisticsOptions['by']): by is 'file' | 'layer' {
   const first: unknown = Array.isArray(x) ? x[0] : x
-  const isFiles = typeof first === 'string' || first instanceof URL
-  if (by !== 'file' && !(by === 'layer' && isFiles)) return { x, request: { by } }
-  const given = pathsOf(x, 'grouping by file', 'group rows in memory by nothing, or count them apart')
-  if (by === 'layer') {
-    const picked = given.every(spec => /:layer=\d+$/.test(spec))
-    const parts = picked ? [] : await withKept(kept => partsOf(given, { by, where: [], signal, kept }))
-    // a column needs no taking apart
-    return {
-      x: picked || parts.some(({ where }) => where.length) ? given : parts.flatMap(({ data }) => data),
-      request: { by },
-    }
-  }
+  return by === 'file' || (by === 'layer' && (typeof first === 'string' || first instanceof URL))
+}
+
+/** Files by the groups they are, with their names. */
+async function takenApart(
+  x: StatesInput,
+  by: 'file' | 'layer',
+  signal: AbortSignal | undefined,
+): Promise<{ x: StatesInput; request: { by: string; files?: (number | string)[] } }> {
+  const given = pathsOf(x, 'grouping by file', 'count rows in memory group by group')
+  // what is picked already has its column
+  if (by === 'layer' && given.every(spec => /:layer=\d+$/.test(spec))) return { x: given, request: { by } }
   const parts = await withKept(kept => partsOf(given, { by, where: [], signal, kept }))
+  if (by === 'layer') {
+    const isColumn = parts.some(({ where }) => where.length)
+    return { x: isColumn ? given : parts.flatMap(({ data }) => data), request: { by } }
+  }
   const name = ({ value = '' }: DataPart) => (Number.isInteger(value) ? value : String(value))
   return { x: parts.flatMap(({ data }) => data), request: { by, files: parts.map(name) } }
 }

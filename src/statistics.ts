@@ -83,7 +83,7 @@ export interface CodeFigures extends Sparsity {
 export interface JointEntropy {
   lowerBits: number
   upperBits: number
-  /** Confidence of each end. */
+  /** How often such an interval holds the truth, at least. */
   level: number
   /** The lower end: −log2 of the Clopper–Pearson limit of the chance that two rows of different clusters have the same code. */
   collision: { pairs: number; collisions: number }

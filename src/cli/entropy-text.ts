@@ -63,7 +63,7 @@ function jointRows({ joint, pairs, subset }: EntropyReport): [string, string][] 
     const { lowerBits, upperBits, level, collision, tree } = joint
     rows.push([
       'whole codes',
-      `between ${figure(lowerBits)} and ${figure(upperBits)} bits (${percent(level)} each way; ${count(collision.collisions)} of ` +
+      `between ${figure(lowerBits)} and ${figure(upperBits)} bits (${percent(level)}; ${count(collision.collisions)} of ` +
         `${count(collision.pairs)} pairs of rows are alike, a tree of features codes unseen rows in ${figure(tree.bits)} bits)`,
     ])
   } else if (joint === null) rows.push(['whole codes', 'too few independent rows to bound their entropy'])

@@ -1,8 +1,9 @@
 //! A lower bound of the joint entropy from how often two rows have the same code.
 //!
 //! The probability that two independent rows agree is Σ p², and −log2 of it is the collision entropy H₂, which never
-//! exceeds Shannon's (Rényi 1961). Pairs that share no row, each of two different documents, are independent trials, so
-//! their collisions are binomial and the limit of Clopper and Pearson (1934) holds for any number of them.
+//! exceeds Shannon's (Rényi 1961). Pairs of rows of two different documents, no document in two pairs, are independent
+//! trials: their collisions are binomial, and the limit of Clopper and Pearson (1934) holds for any number of them. Pairs
+//! that share documents have the same mean, but their collisions come in clumps, and the limit is then too sure.
 //!
 //! How far it reaches depends on the pairs alone: with none of n pairs alike the 95 % limit is log2(n / 3) bits.
 

@@ -57,8 +57,8 @@ pub struct Dependency {
 /// The `count` pairs that say most about each other (mutual information), most first, ties by lowest features. Pairs with φ = 0 are
 /// left out. By |φ| the first would be features that are on only once, in the same row.
 ///
-/// `ones[j]` of `rows` rows have feature j on, and `both(i, j)` (asked once for each i < j, in the order of
-/// [`pair_index`]) both. Memory for `count` pairs, whatever the number of features.
+/// `ones[j]` of `rows` rows have feature j on, and `both(i, j)` (asked at most once for each i < j, in the order
+/// of [`pair_index`]) both. Memory for `count` pairs, whatever the number of features.
 pub fn strongest(
     ones: &[u64],
     rows: u64,

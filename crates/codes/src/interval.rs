@@ -8,12 +8,12 @@
 //! With Ĥ the plug-in sum over all rows, Ĥ₍g₎ the one without bucket g, and n_g of n rows in it:
 //!
 //! - U_g = (1 − n_g/n) (Ĥ − Ĥ₍g₎): for a mean this is the bucket's share of the deviation, Σ_{rows of g} (x − x̄) / n;
-//! - estimate = Ĥ + Σ_g U_g, the jackknife for buckets of unequal size (Busing, Meijer and van der Leeden 1999, equation
-//!   5); a bias that falls as 1/n is gone, also the larger one that alike rows cause, which no estimator from p̂ alone sees;
-//! - SE² = E / (E − 1) · Σ_g (U_g − (n_g/n) Σ U)², with E = n² / Σ n_g² buckets in effect: where a bucket's variance goes
-//!   with its rows, E Σ_g (…)² = SE² (1 − Σ n_g²/n²), so the factor makes it unbiased; for equal buckets it is the usual
-//!   G / (G − 1) of random groups (Wolter 2007, section 2.4);
-//! - Student's t with E − 1 degrees of freedom (rounded down).
+//! - estimate = Ĥ + Σ_g U_g, the jackknife for buckets of unequal size (Busing, Meijer and van der Leeden 1999): a bias
+//!   that falls as 1/n is gone, also the larger one that alike rows cause, which no estimator from p̂ alone sees;
+//! - SE² = K / (K − 1) · Σ_g (U_g − (n_g/n) Σ U)², with K = n² / Σ n_g² buckets in effect: where a bucket's variance goes
+//!   with its rows, the sum falls short by 1 − Σ n_g²/n² = (K − 1) / K on average, which the factor makes good; for G
+//!   equal buckets it is the G / (G − 1) of random groups (Wolter 2007, chapter 2);
+//! - Student's t with K − 1 degrees of freedom (rounded down).
 //!
 //! What simulations show (the tests hold some): 95 % intervals cover in 93–97 % where features are on in at least one row
 //! on average or, where rows come in documents, in at least two documents (five to ten if large groups of features come

@@ -51,7 +51,7 @@ fn one_left_out(x: f64) -> f64 {
     if x > 1.0 { -(x - 1.0) * libm::log1p(-1.0 / x) / LN_2 } else { 0.0 }
 }
 
-/// G(k) of Grassberger (2003), equation 28, for whole k ≥ 1: G(2 i) = G(2 i + 1) = ψ(i + ½) + ln 2.
+/// G(k) of Grassberger (2003) for whole k ≥ 1: G(2 i) = G(2 i + 1) = ψ(i + ½) + ln 2.
 fn grassberger(k: f64) -> f64 {
     (libm::floor(k / 2.0) + 0.5).digamma() + LN_2
 }
@@ -171,7 +171,7 @@ mod tests {
         }
     }
 
-    /// Schürmann (2004), equation 14 with ξ = ½, less what the two constant outcomes would have given.
+    /// Schürmann's (2004) bias with ξ = ½, less what the two constant outcomes would have given.
     #[test]
     fn bias_of_grassberger_is_the_integral() {
         let integral = |upper: f64, n: u64| {

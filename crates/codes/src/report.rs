@@ -11,7 +11,7 @@ use crate::{
     PairCounts, Statistics, Subset, pair_index,
 };
 
-/// How often intervals hold the truth; of an interval for the joint entropy, each end.
+/// How often intervals hold the truth.
 pub const LEVEL: f64 = 0.95;
 
 /// Rates that features are sorted by; those below the first are counted with it.
@@ -223,11 +223,11 @@ pub struct L0Distribution {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Joint {
-    /// It is no less, with confidence `level`.
+    /// Lower end.
     pub lower_bits: f64,
-    /// It is no more, with confidence `level`.
+    /// Upper end.
     pub upper_bits: f64,
-    /// Confidence of each.
+    /// How often such an interval holds the truth, at least.
     pub level: f64,
     /// What the lower one comes from.
     pub collision: CollisionReport,
@@ -485,8 +485,9 @@ impl Joint {
         if tree.degrees_of_freedom == 0 {
             return None;
         }
-        let upper_bits = tree.upper_bits(LEVEL);
-        let lower_bits = lower_entropy_bits(collisions.collisions, collisions.pairs, LEVEL);
+        let each = 0.5 + LEVEL / 2.0;
+        let upper_bits = tree.upper_bits(each);
+        let lower_bits = lower_entropy_bits(collisions.collisions, collisions.pairs, each);
         Some(Self {
             lower_bits: lower_bits.min(upper_bits),
             upper_bits,

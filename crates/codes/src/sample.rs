@@ -1,4 +1,4 @@
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
@@ -46,22 +46,21 @@ impl Sample {
         entries
     }
 
-    /// Pairs of rows of different clusters, each row in one pair at most, and how many of them have the same code.
+    /// Pairs of rows of different clusters, each cluster in one pair at most, and how many of them have the same code.
     ///
-    /// Which rows make a pair depends on priorities and clusters, never on codes: the pairs are as independent as the
-    /// clusters are.
+    /// Of each cluster the row of least priority is taken. Which rows make a pair depends on priorities and clusters, never on codes: the
+    /// pairs are as independent as the clusters are.
     pub fn collisions(&self) -> Collisions {
-        let mut waiting: Vec<Entry> = vec![];
+        let mut used = HashSet::new();
+        let mut waiting: Option<Entry> = None;
         let mut counted = Collisions { pairs: 0, collisions: 0 };
-        for entry in self.entries() {
-            // those that wait are of one cluster
-            match waiting.last() {
-                Some(other) if other.cluster != entry.cluster => {
+        for entry in self.entries().into_iter().filter(|entry| used.insert(entry.cluster)) {
+            match waiting.take() {
+                Some(other) => {
                     counted.pairs += 1;
                     counted.collisions += u64::from(other.code == entry.code);
-                    waiting.pop();
                 }
-                _ => waiting.push(entry),
+                None => waiting = Some(entry),
             }
         }
         counted
