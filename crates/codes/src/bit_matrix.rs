@@ -34,6 +34,14 @@ pub enum CodesError {
         /// Width of the rows that were to follow.
         got: usize,
     },
+    /// Codes of different rows cannot be compared.
+    #[error("codes of {got} rows cannot be compared with codes of {expected} rows")]
+    Rows {
+        /// Rows of the first.
+        expected: usize,
+        /// Rows of the second.
+        got: usize,
+    },
 }
 
 /// Codes of `rows` hidden states, `features` bits each, packed row by row.

@@ -7,9 +7,11 @@ mod bit_matrix;
 mod burstiness;
 mod compress;
 pub mod entropy;
+mod matching;
 mod statistics;
 
 pub use bit_matrix::{BitMatrix, CodesError};
 pub use burstiness::{Burstiness, top_features};
 pub use compress::MajorityCompressor;
+pub use matching::{Agreement, agreements, best_matching};
 pub use statistics::Statistics;
