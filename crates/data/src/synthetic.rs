@@ -1,7 +1,7 @@
 //! Hidden states whose entropy is known: what estimators and recipes are measured against.
 
 use crate::{DataError, Purpose, generator};
-use bae_codes::{BitMatrix, entropy};
+use bae_codes::BitMatrix;
 use nalgebra::DMatrix;
 use ndarray::Array2;
 use rand::RngExt;
@@ -209,7 +209,7 @@ fn cause_given_bits(rank: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bae_codes::Statistics;
+    use bae_codes::{Statistics, entropy};
 
     /// Probability of one pattern of bits, by definition.
     fn probability(kind: SyntheticKind, pattern: usize, rank: usize) -> f64 {

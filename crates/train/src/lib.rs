@@ -15,6 +15,7 @@ mod saved;
 mod schedule;
 mod start;
 mod steps;
+mod synthetic;
 mod tensorboard;
 
 pub use bench::{BenchOptions, BenchReport, EncodeTime, bench};
@@ -26,3 +27,4 @@ pub use memory::READ_ONCE;
 pub use options::{EstimatorName, MAX_THREADS, Normalize, Plan, Preset, TrainOptions};
 pub use run::{Outcome, Stopped, Summary, TrainFigures, train};
 pub use schedule::Decay;
+pub use synthetic::{Directions, RecoveredBit, Recovery, SyntheticOptions, SyntheticReport, synthetic};
