@@ -8,4 +8,5 @@ mod inspect;
 mod job;
 mod model;
 mod states;
+mod synthetic;
 mod train;

@@ -71,9 +71,6 @@ impl Quantiser<'_> {
         let count = self.rows.ncols().min(DIRECTIONS);
         let mut directions = principal_directions(self.rows, count, limit, rng, cancel)?;
         let mut bits = TwoValued::find(self.rows, &directions, self.typical, rng, cancel)?;
-        if std::env::var("DBG").is_ok() {
-            eprintln!("bits {} {:?}", bits.count(), bits.rates);
-        }
         let worth: Vec<bool> =
             (0..bits.count()).map(|bit| bit < self.d_sae && self.pays(&bits, bit)).collect();
         bits.retain(|bit| worth[bit]);

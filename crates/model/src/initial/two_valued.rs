@@ -46,6 +46,8 @@ const ARRIVED: f64 = 1e-7;
 const ASTRAY: f64 = 1.0 / 3.0;
 /// ... and no more than this share of the rows may be.
 const MOST_ASTRAY: f64 = 0.005;
+/// Which heap a row is in explains at least this share of the variance along the direction. Nothing else says the rest.
+const LEAST_EXPLAINED: f64 = 0.8;
 /// The smaller heap holds at least this share of the rows, and two of them.
 const LEAST_SHARE: f64 = 0.002;
 /// A direction is new if this share of its square is outside of the span of those found ...
@@ -94,7 +96,7 @@ impl TwoValued {
         }
         let mut w = Array2::from_shape_fn((white.ncols(), found.len()), |(k, j)| found[j].direction[k]);
         // once more on all rows
-        let (next, _) = turned(white.view(), &w);
+        let (next, _) = turned(white.view(), &w, 0.0);
         advance(&mut w, next);
         Ok(Self::fitted(rows.view(), &multiplied(map.view(), w.view())))
     }
@@ -222,9 +224,6 @@ fn search(
 ) -> Result<Vec<Found>, ModelError> {
     let half = white.nrows() / 2;
     let (searched, checked) = (white.slice(s![..half, ..]), white.slice(s![half.., ..]));
-    if std::env::var("DBG").is_ok() {
-        eprintln!("search in {:?}", white.dim());
-    }
     let mut found: Vec<Found> = vec![];
     let mut idle = 0;
     for _ in 0..ROUNDS {
@@ -235,7 +234,7 @@ fn search(
                 return Err(ModelError::Cancelled);
             }
             let begun = begin(kind, searched, &span, random);
-            found.extend(arrive(searched, checked, begun));
+            found.extend(arrive(searched, checked, begun, kind.border()));
         }
         found = independent(found);
         idle = if found.len() > before { 0 } else { idle + 1 };
@@ -246,7 +245,7 @@ fn search(
     Ok(found)
 }
 
-/// Where searches begin: many kinds of optima are in the way, and no one kind of start misses them all.
+/// Where searches begin: optima of many kinds are in the way, and no one kind of start misses them all.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Start {
     /// At random.
@@ -255,6 +254,14 @@ enum Start {
     Outside,
     /// Outside, and led from there to where the kurtosis is furthest from a Gaussian's (FastICA, Hyvärinen 1999, equation 8).
     Pointed,
+}
+
+impl Start {
+    /// Width of the border between the heaps at first, in standard deviations of the projections; those of a fair bit are 2 apart.
+    /// Without noise, few patterns of dependent bits make many sharp optima, which a soft border passes over.
+    fn border(self) -> f64 {
+        if self == Self::Anywhere { 1.0 } else { 2.0 }
+    }
 }
 
 /// Directions `[k, STARTS]`, of length 1.
@@ -282,13 +289,20 @@ fn begin(kind: Start, rows: ArrayView2<f32>, span: &Array2<f32>, random: &mut Ch
 }
 
 /// Turns each direction until its heaps are furthest apart, and keeps those whose heaps are tight on rows that had no say in it.
-fn arrive(searched: ArrayView2<f32>, checked: ArrayView2<f32>, mut w: Array2<f32>) -> Vec<Found> {
+fn arrive(
+    searched: ArrayView2<f32>,
+    checked: ArrayView2<f32>,
+    mut w: Array2<f32>,
+    border: f64,
+) -> Vec<Found> {
     let mut thresholds = vec![];
-    for _ in 0..TURNS {
-        let (next, splits) = turned(searched, &w);
-        thresholds = splits;
-        if advance(&mut w, next) {
-            break;
+    for border in [border, 0.0] {
+        for _ in 0..TURNS {
+            let (next, splits) = turned(searched, &w, border);
+            thresholds = splits;
+            if advance(&mut w, next) {
+                break;
+            }
         }
     }
     let along = multiplied(w.t(), checked.t());
@@ -303,8 +317,9 @@ fn arrive(searched: ArrayView2<f32>, checked: ArrayView2<f32>, mut w: Array2<f32
     (0..STARTS).into_par_iter().filter_map(of).collect()
 }
 
-/// Where the heaps of each direction are furthest apart, and the thresholds between them.
-fn turned(rows: ArrayView2<f32>, w: &Array2<f32>) -> (Array2<f32>, Vec<f64>) {
+/// Where the heaps of each direction are furthest apart, and the thresholds between them. Within a border around its threshold a
+/// row counts for both heaps, in shares that go over linearly; 0 is a sharp one.
+fn turned(rows: ArrayView2<f32>, w: &Array2<f32>, border: f64) -> (Array2<f32>, Vec<f64>) {
     let mut along = multiplied(w.t(), rows.t());
     let thresholds = along
         .axis_iter_mut(Axis(0))
@@ -312,7 +327,14 @@ fn turned(rows: ArrayView2<f32>, w: &Array2<f32>) -> (Array2<f32>, Vec<f64>) {
         .map(|mut line| {
             let line = line.as_slice_mut().expect("row-major");
             let Split { threshold, share } = split(line);
-            line.iter_mut().for_each(|y| *y = f32::from(u8::from(f64::from(*y) > threshold)) - share as f32);
+            let upper = |y: f64| {
+                if border > 0.0 {
+                    (0.5 + (y - threshold) / border).clamp(0.0, 1.0)
+                } else {
+                    f64::from(u8::from(y > threshold))
+                }
+            };
+            line.iter_mut().for_each(|y| *y = (upper(f64::from(*y)) - share) as f32);
             threshold
         })
         .collect();
@@ -444,8 +466,12 @@ fn tight(values: &[f32], threshold: f64) -> Option<(f64, Vec<bool>)> {
         astray += usize::from(off.abs() > ASTRAY);
         squares += off * off;
     }
-    let within = astray as f64 <= MOST_ASTRAY * n as f64;
-    within.then(|| ((squares / n as f64).sqrt(), bits))
+    let rate = on as f64 / n as f64;
+    let between = rate * (1.0 - rate);
+    let within = squares / n as f64;
+    let explained = between / (between + within);
+    let is_tight = astray as f64 <= MOST_ASTRAY * n as f64 && explained >= LEAST_EXPLAINED;
+    is_tight.then(|| (within.sqrt(), bits))
 }
 
 /// φ of two columns of bits.
