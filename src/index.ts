@@ -53,6 +53,13 @@ export type {
   TensorStates,
 } from './states.js'
 export {
+  type Recovery,
+  type SyntheticOptions,
+  type SyntheticReport,
+  type SyntheticSettings,
+  synthetic,
+} from './synthetic.js'
+export {
   type TrainOptions,
   type TrainOutcome,
   type TrainResult,

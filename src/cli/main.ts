@@ -19,6 +19,7 @@ import {
   type Work,
   withOutput,
 } from './output.js'
+import { synthetic } from './synthetic.js'
 import { train } from './train.js'
 
 /** A second Ctrl-C this soon is the same keystroke, passed on by npm. */
@@ -66,7 +67,7 @@ function program(signal: AbortSignal): Command {
         given.progress.stop()
       }
     }
-  for (const command of [train, encode, entropy, evaluate, inspect, devices, bench])
+  for (const command of [train, encode, entropy, evaluate, inspect, devices, bench, synthetic])
     withOutput(command(program, run))
   return program
 }

@@ -40,7 +40,8 @@ const CONTRADICTIONS = [
   ['resume', 'overwrite'],
 ] as const
 
-const SETTINGS = [
+/** The options of a training, which `synthetic` has some of. */
+export const SETTINGS = [
   new Option('--out <dir>', 'folder to save the model to (needed)'),
   overwrite('a model or a training'),
   new Option(
@@ -49,8 +50,8 @@ const SETTINGS = [
   ),
   new Option(
     '--preset <name>',
-    'the recipe: `default`, or `reference`, the published settings on raw input',
-  ).choices(['default', 'reference']),
+    'the recipe: `default`, `minimal` for few bits, or `reference`, the published settings on raw input',
+  ).choices(['default', 'minimal', 'reference']),
   new Option('--expansion <x>', 'features as a multiple of the values a row (default: 4)').argParser(
     number({ above: 0 }),
   ),

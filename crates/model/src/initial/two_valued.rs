@@ -208,10 +208,13 @@ fn whitened(rows: ArrayView2<f32>, directions: &Array2<f32>) -> Option<(Array2<f
         return None;
     }
     let SymmetricEigen { eigenvalues, eigenvectors } = covariance.symmetric_eigen();
-    if !eigenvalues.iter().all(|&value| value > 0.0) {
+    let kept: Vec<usize> = (0..k).filter(|&j| eigenvalues[j] > least * least).collect();
+    if kept.is_empty() {
         return None;
     }
-    let turn = Array2::from_shape_fn((k, k), |(i, j)| (eigenvectors[(i, j)] / eigenvalues[j].sqrt()) as f32);
+    let turn = Array2::from_shape_fn((k, kept.len()), |(i, j)| {
+        (eigenvectors[(i, kept[j])] / eigenvalues[kept[j]].sqrt()) as f32
+    });
     let map = multiplied(directions.select(Axis(1), &strong).view(), turn.view());
     Some((map, multiplied(along.view(), turn.view())))
 }
@@ -487,4 +490,145 @@ fn multiplied(a: ArrayView2<f32>, b: ArrayView2<f32>) -> Array2<f32> {
     let mut out = Array2::zeros((a.nrows(), b.ncols()));
     product::add_product(Isa::best(), a, b, out.view_mut());
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::components::principal_directions;
+    use super::*;
+    use rand::{RngExt, SeedableRng};
+
+    /// Bits, each with its chance, switching random directions of length 1, centred, with noise.
+    fn switched(
+        n: usize,
+        d_in: usize,
+        chances: &[f64],
+        noise: f32,
+        seed: u64,
+    ) -> (Array2<f32>, Array2<bool>) {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut normal = move || -> f32 { StandardNormal.sample(&mut random) };
+        let mut directions = Array2::from_shape_simple_fn((d_in, chances.len()), &mut normal);
+        normalise(&mut directions);
+        let mut coins = ChaCha8Rng::seed_from_u64(seed + 1);
+        let bits = Array2::from_shape_fn((n, chances.len()), |(_, j)| coins.random::<f64>() < chances[j]);
+        let mut rows = bits.mapv(|on| f32::from(u8::from(on))).dot(&directions.t());
+        rows.mapv_inplace(|x| x + noise * normal());
+        let mean = rows.mean_axis(Axis(0)).unwrap();
+        (rows - mean, bits)
+    }
+
+    fn find(rows: &Array2<f32>) -> TwoValued {
+        let typical = (rows.mapv(|x| x * x).mean().unwrap_or(0.0)).sqrt().max(1e-6);
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let going = AtomicBool::new(false);
+        let directions =
+            principal_directions(rows.view(), rows.ncols(), 3.0 * typical, &mut random, &going).unwrap();
+        TwoValued::find(rows.view(), &directions, typical, &mut random, &going).unwrap()
+    }
+
+    /// For each bit that was found, the one that it is in all rows but a share of `most`, and whether all are different.
+    fn named(found: &TwoValued, rows: &Array2<f32>, bits: &Array2<bool>, most: f64) -> Vec<usize> {
+        let read = rows.dot(&found.encode);
+        let mut names: Vec<usize> = (0..found.count())
+            .map(|bit| {
+                let wrong = |name: usize| {
+                    let differ = (0..rows.nrows())
+                        .filter(|&k| (read[[k, bit]] > found.middle[bit]) != bits[[k, name]])
+                        .count();
+                    differ.min(rows.nrows() - differ)
+                };
+                let name = (0..bits.ncols()).min_by_key(|&name| wrong(name)).unwrap();
+                assert!(wrong(name) as f64 <= most * rows.nrows() as f64, "{} rows differ", wrong(name));
+                name
+            })
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn finds_every_bit_of_any_rate_at_any_angle() {
+        for (n, d_in, chances, noise) in [
+            (2000, 20, vec![0.5; 6], 0.0),
+            (1000, 40, vec![0.5; 12], 0.02),
+            (4000, 24, vec![0.5, 0.05, 0.2, 0.9, 0.05, 0.5], 0.02),
+            (3000, 3, vec![0.3], 0.0),
+            (5000, 60, vec![0.05; 16], 0.0),
+            (400, 10, vec![0.5, 0.5], 0.05),
+        ] {
+            let (rows, bits) = switched(n, d_in, &chances, noise, 3);
+            let found = find(&rows);
+            let names = named(&found, &rows, &bits, 0.0);
+            assert_eq!(names, (0..chances.len()).collect::<Vec<_>>(), "{n} {d_in} {chances:?} {noise}");
+            assert!(found.rates.iter().all(|&rate| 0.0 < rate && rate <= 0.5));
+            // the bits say all but the noise
+            let rest = found.rest(rows.view());
+            let left = rest.mapv(|x| x * x).sum() / rows.mapv(|x| x * x).sum();
+            assert!(left <= 1e-6 || noise > 0.0 && left < 0.1, "{left}");
+        }
+    }
+
+    #[test]
+    fn a_chain_of_bits_is_no_hindrance() {
+        let (_, mut bits) = switched(4000, 10, &[0.5; 10], 0.0, 8);
+        let flips = switched(4000, 10, &[0.1; 10], 0.0, 9).1;
+        for (k, j) in (0..4000).flat_map(|k| (1..10).map(move |j| (k, j))) {
+            bits[[k, j]] = bits[[k, j - 1]] ^ flips[[k, j]];
+        }
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let mut directions = Array2::from_shape_simple_fn((32, 10), || StandardNormal.sample(&mut random));
+        normalise(&mut directions);
+        let rows = bits.mapv(|on| f32::from(u8::from(on))).dot(&directions.t());
+        let rows = &rows - &rows.mean_axis(Axis(0)).unwrap();
+        let names = named(&find(&rows), &rows, &bits, 0.0);
+        assert_eq!(names, (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_no_sum_of_bits_has_none() {
+        let mut random = ChaCha8Rng::seed_from_u64(2);
+        for n in [0, 1, 2, 15, 16, 40, 700, 3000] {
+            let gaussian = Array2::from_shape_fn((n, 30), |(_, j)| {
+                let normal: f32 = StandardNormal.sample(&mut random);
+                normal / (1.0 + j as f32)
+            });
+            let uniform = Array2::from_shape_simple_fn((n, 30), || random.random::<f32>() - 0.5);
+            for rows in [gaussian.clone(), gaussian.mapv(|x| x * x * x), uniform, Array2::zeros((n, 30))] {
+                assert_eq!(find(&rows).count(), 0, "{n}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_split_is_the_best_of_all() {
+        let values = [3.0f32, -1.0, 0.5, 9.0, 8.5, -1.5, 0.0, 10.0];
+        let Split { threshold, share } = split(&values);
+        assert_eq!((threshold, share), (5.75, 0.375));
+        // no heap of one
+        assert_eq!(split(&[0.0, 0.0, 0.0, 0.1, 50.0]).share, 0.4);
+    }
+
+    #[test]
+    fn bits_and_rest_are_read_from_the_row_itself() {
+        let (rows, _) = switched(1500, 12, &[0.5, 0.2, 0.4], 0.05, 4);
+        let found = find(&rows);
+        assert_eq!(found.count(), 3);
+        let direction = Array1::from_shape_fn(12, |j| (j as f32 - 4.0) / 7.0);
+        let apart = found.rest(rows.view()).dot(&direction) - rows.dot(&found.of_rest(direction.view()));
+        assert!(apart.iter().all(|e| e.abs() < 1e-4));
+    }
+
+    #[test]
+    fn ends_when_it_is_told_to() {
+        let (rows, _) = switched(200, 5, &[0.5, 0.5], 0.0, 4);
+        let cancelled = TwoValued::find(
+            rows.view(),
+            &Array2::eye(5),
+            1.0,
+            &mut ChaCha8Rng::seed_from_u64(1),
+            &AtomicBool::new(true),
+        );
+        assert!(matches!(cancelled, Err(ModelError::Cancelled)));
+    }
 }
