@@ -67,8 +67,8 @@ writeTables(document, 'information', {
 
 /** Estimates from some of the rows, each the mean over draws without replacement, and from all. */
 async function convergence() {
-  await using model = (await train(GLOSSES, settings)).model
-  using codes = await model.encode(GLOSSES)
+  const model = (await train(GLOSSES, settings)).model
+  const codes = await model.encode(GLOSSES)
   const stride = Math.ceil(codes.dSae / 8)
   const lines = []
   for (const rows of [...ROWS, codes.rows]) {
@@ -81,8 +81,9 @@ async function convergence() {
         const from = (row * draws + draw) * stride
         bytes.set(codes.bytes.subarray(from, from + stride), row * stride)
       }
-      using some = BinaryCodes.fromBytes(bytes, rows, codes.dSae)
+      const some = BinaryCodes.fromBytes(bytes, rows, codes.dSae)
       const { estimates, batch } = await some.entropy()
+      some.dispose()
       for (const name of Object.keys(estimates)) sums[name] += estimates[name] / draws
       sums.batch += batch.entropyBits / draws
     }
@@ -94,9 +95,9 @@ async function convergence() {
 
 /** The same rows, taken for independent and not. */
 async function clusters() {
-  await using model = (await train(TOKENS, { ...settings, where: 'position>0' })).model
+  const model = (await train(TOKENS, { ...settings, where: 'position>0' })).model
   const whole = await model.entropy(TOKENS, { where: 'position>0' })
-  using codes = await model.encode(TOKENS, { where: 'position>0' })
+  const codes = await model.encode(TOKENS, { where: 'position>0' })
   const line = (name, { rows, interval: { estimate, standardError } }) =>
     rounded({ name, rows, estimate, standardError })
   return [line('each', await codes.entropy()), line('those of different texts', whole)]
@@ -111,7 +112,7 @@ async function demonstrations() {
       ['these prompts', prompts(layer)],
       ['definitions', glosses],
     ]) {
-      await using model = (await train(data, settings)).model
+      const model = (await train(data, settings)).model
       const report = await model.entropy(prompts(layer), { by: 'file' })
       const name = `layer ${layer}, trained on ${of}`
       curves.push({

@@ -77,6 +77,14 @@ export {
 } from './sweep.js'
 export { type SweepEntropyOptions, type SweepEntropyReport, sweepEntropy } from './sweep-entropy.js'
 export {
+  type Recovery,
+  type SyntheticOptions,
+  type SyntheticReport,
+  type SyntheticSettings,
+  synthetic,
+} from './synthetic.js'
+
+export {
   type TrainOptions,
   type TrainOutcome,
   type TrainResult,

@@ -17,8 +17,11 @@ import { conditionsOf, type StatesInput, type StatesOptions, withStates } from '
 
 /** How a model is trained. Names not listed here are refused. What is left out is decided by the preset. */
 export interface TrainSettings {
-  /** `default`: the recipe that docs/training.md justifies; `reference`: the published one on raw input. */
-  preset?: 'default' | 'reference' | undefined
+  /**
+   * `default`: the recipe that docs/training.md justifies; `minimal`: the same at an entropy weight of 5e-3, for few bits and none for
+   * noise; `reference`: the published one on raw input.
+   */
+  preset?: 'default' | 'minimal' | 'reference' | undefined
   /** Features as a multiple of the values a row. Default 4. Not together with `dSae`. */
   expansion?: number | undefined
   /** Features. Not together with `expansion`. */
@@ -277,8 +280,8 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
 const spooled = (memory = 2 ** 30) => Math.max(1, Math.floor(memory / 4))
 
 /** @internal What each setting is; ranges and contradictions are the addon's to judge. */
-export const SETTINGS: Kinds<TrainSettings & { where: string[]; skipInvalid: boolean | undefined }> = {
-  preset: ['default', 'reference'],
+export const TRAIN_SETTINGS: Kinds<TrainSettings> = {
+  preset: ['default', 'minimal', 'reference'],
   expansion: 'finite number',
   dSae: 'whole number',
   estimator: ['identity', 'sigmoid', 'rectangle', 'reference-sigmoid', 'squarewave'],
@@ -305,8 +308,6 @@ export const SETTINGS: Kinds<TrainSettings & { where: string[]; skipInvalid: boo
   threads: 'whole number',
   precision: ['f32', 'bf16', 'f16'],
   memory: 'whole number',
-  where: 'strings',
-  skipInvalid: 'boolean',
   out: 'string',
   overwrite: 'boolean',
   resume: 'boolean',
@@ -314,4 +315,11 @@ export const SETTINGS: Kinds<TrainSettings & { where: string[]; skipInvalid: boo
   checkpointMinutes: 'finite number',
   keepCheckpoints: 'whole number',
   tensorboard: 'boolean',
+}
+
+/** @internal The same, and which rows are taken. */
+export const SETTINGS: Kinds<TrainSettings & { where: string[]; skipInvalid: boolean | undefined }> = {
+  ...TRAIN_SETTINGS,
+  where: 'strings',
+  skipInvalid: 'boolean',
 }

@@ -11,4 +11,5 @@ mod lock;
 mod model;
 mod states;
 mod statistics;
+mod synthetic;
 mod train;

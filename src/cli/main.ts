@@ -21,6 +21,7 @@ import {
   withOutput,
 } from './output.js'
 import { sweep } from './sweep.js'
+import { synthetic } from './synthetic.js'
 import { train } from './train.js'
 
 /** A second Ctrl-C this soon is the same keystroke, passed on by npm. */
@@ -68,7 +69,7 @@ function program(signal: AbortSignal): Command {
         given.progress.stop()
       }
     }
-  for (const command of [train, sweep, encode, entropy, merge, evaluate, inspect, devices, bench])
+  for (const command of [train, sweep, encode, entropy, merge, evaluate, synthetic, inspect, devices, bench])
     withOutput(command(program, run))
   return program
 }

@@ -40,7 +40,7 @@ const CONTRADICTIONS = [
   ['resume', 'overwrite'],
 ] as const
 
-/** The options of training, as `bae sweep` has them too. */
+/** The options of training, as `bae sweep` has them too, and `bae synthetic` some of them. */
 export const SETTINGS = [
   new Option('--out <dir>', 'folder to save the model to (needed)'),
   overwrite('a model or a training'),
@@ -50,8 +50,8 @@ export const SETTINGS = [
   ),
   new Option(
     '--preset <name>',
-    'the recipe: `default`, or `reference`, the published settings on raw input',
-  ).choices(['default', 'reference']),
+    'the recipe: `default`, `minimal` for few bits, or `reference`, the published settings on raw input',
+  ).choices(['default', 'minimal', 'reference']),
   new Option('--expansion <x>', 'features as a multiple of the values a row (default: 4)').argParser(
     number({ above: 0 }),
   ),

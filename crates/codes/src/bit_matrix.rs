@@ -85,13 +85,23 @@ pub enum CodesError {
         /// Width of the rows that were to follow.
         got: usize,
     },
+    /// Codes of different rows cannot be compared.
+    #[error("codes of {got} rows cannot be compared with codes of {expected} rows")]
+    Rows {
+        /// Rows of the first.
+        expected: usize,
+        /// Rows of the second.
+        got: usize,
+    },
 }
 
 impl CodesError {
     /// The name of the failure, as Node users see it in `BaeError.code`.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Length { .. } | Self::Padding { .. } | Self::Width { .. } => "SHAPE_MISMATCH",
+            Self::Length { .. } | Self::Padding { .. } | Self::Width { .. } | Self::Rows { .. } => {
+                "SHAPE_MISMATCH"
+            }
             Self::Memory { .. } | Self::Groups { .. } => "OUT_OF_MEMORY",
             Self::Clusters
             | Self::Counting

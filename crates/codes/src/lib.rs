@@ -16,6 +16,7 @@ mod grouped;
 pub mod interval;
 pub mod joint;
 pub mod marginal;
+mod matching;
 mod pair_counts;
 mod quantile;
 mod report;
@@ -34,6 +35,7 @@ pub use dependence::pair_index;
 pub use grouped::{GroupedStatistics, Label, Shards};
 pub use pair_counts::{FOLDS, PairCounts};
 
+pub use matching::{Agreement, agreements, best_matching};
 pub use report::{GroupedReport, Interval, Joint, PairReport, Report, Sparsity, SubsetReport};
 pub use sample::{Collisions, Entry, SAMPLE_ROWS, Sample};
 pub use statistics::Statistics;

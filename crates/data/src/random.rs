@@ -16,6 +16,8 @@ pub enum Purpose {
     Noise,
     /// The features that are drawn again at a step.
     Resample,
+    /// Synthetic hidden states.
+    Synthetic,
 }
 
 /// The generator for one purpose and number (of a pass, a step): what it gives depends on nothing that came before it,

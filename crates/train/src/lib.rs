@@ -16,6 +16,7 @@ mod saved;
 mod schedule;
 mod start;
 mod steps;
+mod synthetic;
 mod tensorboard;
 mod yardsticks;
 
@@ -29,4 +30,5 @@ pub use memory::READ_ONCE;
 pub use options::{EstimatorName, MAX_THREADS, Normalize, Plan, Preset, TrainOptions};
 pub use run::{Outcome, Stopped, Summary, TrainFigures, train};
 pub use schedule::Decay;
+pub use synthetic::{Directions, RecoveredBit, Recovery, SyntheticOptions, SyntheticReport, synthetic};
 pub use yardsticks::{Gaussian, Spectrum, TwoNn, Yardsticks, yardsticks};

@@ -2,6 +2,7 @@
 
 mod components;
 mod quantiser;
+mod two_valued;
 mod typical;
 
 pub use quantiser::{Quantiser, quantiser_step};

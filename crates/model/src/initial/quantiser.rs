@@ -1,7 +1,8 @@
 use super::components::{principal_directions, rms};
+use super::two_valued::TwoValued;
 use crate::{Architecture, Backend, Cpu, Estimator, ModelError, Parameters};
 use bae_kernels::{Isa, product};
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use std::sync::atomic::AtomicBool;
@@ -16,7 +17,8 @@ pub fn quantiser_step(entropy_weight: f64, d_in: usize) -> f64 {
 
 /// Parameters that encode hidden states as an entropy-coded scalar quantiser would: what training starts from.
 ///
-/// Along each principal direction and to either side of its zero, features stand at equal steps, like the marks of a
+/// First come the bits of [`TwoValued`], one feature each, that are worth what they cost; what they leave is measured with rulers.
+/// Along each principal direction of that and to either side of its zero, features stand at equal steps, like the marks of a
 /// ruler; the nth is on where the nth mark is passed. Strong directions get many, weak ones none, as reverse
 /// water-filling (Cover & Thomas, section 10.3.3) asks. No feature is on in more than about half of the rows.
 pub struct Quantiser<'a> {
@@ -67,17 +69,38 @@ impl Quantiser<'_> {
     pub fn draw(&self, rng: &mut ChaCha8Rng, cancel: &AtomicBool) -> Result<(Parameters, f64), ModelError> {
         let limit = OUTLIER * self.typical;
         let count = self.rows.ncols().min(DIRECTIONS);
-        let directions = principal_directions(self.rows, count, limit, rng, cancel)?;
-        let rays = self.rays(&directions)?;
-        let step = self.affordable_step(&rays);
+        let mut directions = principal_directions(self.rows, count, limit, rng, cancel)?;
+        let mut bits = TwoValued::find(self.rows, &directions, self.typical, rng, cancel)?;
+        let worth: Vec<bool> =
+            (0..bits.count()).map(|bit| bit < self.d_sae && self.pays(&bits, bit)).collect();
+        bits.retain(|bit| worth[bit]);
+        let mut rest = None;
+        if bits.count() > 0 {
+            let rows = rest.insert(bits.rest(self.rows));
+            directions = principal_directions(rows.view(), count, limit, rng, cancel)?;
+        }
+        let rays = rays(rest.as_ref().map_or(self.rows, |rest| rest.view()), &directions)?;
+        let room = self.d_sae - bits.count();
+        let step = self.affordable_step(&rays, room);
         let mut marks: Vec<Mark> = rays.iter().flat_map(|ray| ray.marks(step)).collect();
-        marks.truncate(self.d_sae);
+        marks.truncate(room);
         let mut parameters = Parameters::zeros(self.rows.ncols(), self.d_sae, self.rows.ncols());
         parameters.b_enc.fill(-1.0);
-        for (feature, mark) in marks.iter().enumerate() {
+        for bit in 0..bits.count() {
+            let decode = bits.decode.row(bit);
+            let scale = length(decode) / step;
+            parameters
+                .w_enc
+                .column_mut(bit)
+                .assign(&bits.encode.column(bit).mapv(|w| (f64::from(w) * scale) as f32));
+            parameters.w_dec.row_mut(bit).assign(&decode);
+            parameters.b_enc[bit] = (-f64::from(bits.middle[bit]) * scale) as f32;
+        }
+        for (mark, feature) in marks.iter().zip(bits.count()..) {
             let direction = directions.column(mark.direction);
             let (encode, decode) = (f64::from(mark.side) / step, f64::from(mark.side) * mark.jump);
-            parameters.w_enc.column_mut(feature).assign(&direction.mapv(|u| (f64::from(u) * encode) as f32));
+            let encoder = if bits.count() > 0 { bits.of_rest(direction) } else { direction.to_owned() };
+            parameters.w_enc.column_mut(feature).assign(&encoder.mapv(|u| (f64::from(u) * encode) as f32));
             parameters.w_dec.row_mut(feature).assign(&direction.mapv(|u| (f64::from(u) * decode) as f32));
             parameters.b_enc[feature] = (-mark.mark / step) as f32;
         }
@@ -85,30 +108,21 @@ impl Quantiser<'_> {
         Ok((parameters, step))
     }
 
-    fn rays(&self, directions: &Array2<f32>) -> Result<Vec<Ray>, ModelError> {
-        let mut projections = Array2::zeros((self.rows.nrows(), directions.ncols()));
-        product::add_product(Isa::best(), self.rows, directions.view(), projections.view_mut());
-        if !projections.iter().all(|z| z.is_finite()) {
-            return Err(ModelError::TooLarge);
-        }
-        let sorted = |direction: usize, side: f32| {
-            let mut values: Vec<f32> = projections.column(direction).iter().map(|z| side * z).collect();
-            values.sort_unstable_by(f32::total_cmp);
-            Ray { direction, side, values }
-        };
-        Ok((0..2 * directions.ncols())
-            .into_par_iter()
-            .map(|at| sorted(at / 2, [1.0, -1.0][at % 2]))
-            .collect())
+    /// Whether a bit lowers the error by more than it costs.
+    fn pays(&self, bits: &TwoValued, bit: usize) -> bool {
+        let rate = bits.rates[bit];
+        let length = length(bits.decode.row(bit));
+        let entropy = -rate * libm::log2(rate) - (1.0 - rate) * libm::log2(1.0 - rate);
+        rate * (1.0 - rate) * length * length / self.rows.ncols() as f64 > self.entropy_weight * entropy
     }
 
-    /// The step that the entropy weight asks for, or the smallest larger one that needs no more than `d_sae` features.
-    fn affordable_step(&self, rays: &[Ray]) -> f64 {
+    /// The step that the entropy weight asks for, or the smallest larger one that needs no more than `room` features.
+    fn affordable_step(&self, rays: &[Ray], room: usize) -> f64 {
         // no longer than an ordinary row can be along any direction
         let longest = f64::from(OUTLIER * self.typical) * (self.rows.ncols() as f64).sqrt();
         // so that a weight of 0 asks for no endless ruler
         let finest = longest / 4096.0;
-        let fits = |step: f64| rays.par_iter().map(|ray| ray.marks(step).len()).sum::<usize>() <= self.d_sae;
+        let fits = |step: f64| rays.par_iter().map(|ray| ray.marks(step).len()).sum::<usize>() <= room;
         let wanted = quantiser_step(self.entropy_weight, self.rows.ncols()).max(finest);
         if fits(wanted) {
             return wanted;
@@ -142,6 +156,25 @@ impl Quantiser<'_> {
         }
         sums.mapv(|sum| (sum / f64::from(count.max(1))) as f32)
     }
+}
+
+fn rays(rows: ArrayView2<f32>, directions: &Array2<f32>) -> Result<Vec<Ray>, ModelError> {
+    let mut projections = Array2::zeros((rows.nrows(), directions.ncols()));
+    product::add_product(Isa::best(), rows, directions.view(), projections.view_mut());
+    if !projections.iter().all(|z| z.is_finite()) {
+        return Err(ModelError::TooLarge);
+    }
+    let sorted = |direction: usize, side: f32| {
+        let mut values: Vec<f32> = projections.column(direction).iter().map(|z| side * z).collect();
+        values.sort_unstable_by(f32::total_cmp);
+        Ray { direction, side, values }
+    };
+    Ok((0..2 * directions.ncols()).into_par_iter().map(|at| sorted(at / 2, [1.0, -1.0][at % 2])).collect())
+}
+
+/// Euclidean length.
+fn length(vector: ArrayView1<f32>) -> f64 {
+    vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
 }
 
 impl Ray {
