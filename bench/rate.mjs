@@ -26,8 +26,9 @@ const { values: options } = parseArgs({
 const COMMON = { steps: options.quick ? 24 : 420, dSae: 2304, batchSize: 512 }
 const ENTROPY_WEIGHTS = [1.5e-4, 3e-4, 6e-4, 1.2e-3, 2.4e-3, 4.8e-3, 9.6e-3]
 const ACTIVE = [4, 8, 16, 32, 64]
-/** Of TopK: the best of 3e-4, 1e-3 and 3e-3 on layer 20. */
-const TOP_K_LEARNING_RATE = 1e-3
+/** Of TopK: the best of 3e-4, 1e-3, 3e-3, 6e-3, 1e-2 and 3e-2 on layer 20, and the better of 140 and 420 steps. */
+const TOP_K_LEARNING_RATE = 1e-2
+const topKSteps = k => (k <= 8 ? COMMON.steps : COMMON.steps / 3)
 
 /** Every fifth row is held out, from all alike. */
 const isHeldOut = row => row % 5 === 4
@@ -83,17 +84,25 @@ async function peersOn(layer, states, rows) {
     return peer.ask(command)
   }
   try {
+    await once(layer, 'the nearest training row', async () => {
+      return { coder: 'nearest', ...bounded(layer, await ask({ cmd: 'nearest' })) }
+    })
     await once(layer, 'principal components', async () => {
       const { points } = await ask({ cmd: 'pca' })
-      const curve = points.map(({ step, fvu, bits }) => rounded({ step, ...bounded(layer, { fvu, bits }) }))
-      return { coder: 'pca', points: curve }
+      return { coder: 'pca', points: points.map(point => bounded(layer, point)) }
     })
     for (const k of ACTIVE) {
-      const { steps, dSae: d_sae, batchSize: batch } = COMMON
-      const command = { cmd: 'topk', k, d_sae, steps, batch, learning_rate: TOP_K_LEARNING_RATE }
+      const { dSae: d_sae, batchSize: batch } = COMMON
+      const schedule = { steps: topKSteps(k), batch, learning_rate: TOP_K_LEARNING_RATE }
       await once(layer, `TopK ${k}`, async () => {
-        const { points, fvu: realFvu, ...trained } = await ask(command)
-        return { coder: 'topk', k, realFvu, ...trained, ...closest(layer, points) }
+        const { points, ...trained } = await ask({ cmd: 'topk', k, d_sae, ...schedule })
+        return {
+          coder: 'topk',
+          k,
+          ...schedule,
+          ...rounded(trained),
+          points: points.map(point => bounded(layer, point)),
+        }
       })
     }
   } finally {
@@ -112,13 +121,8 @@ async function once(layer, what, run) {
   console.error(`${name}: ${said}`)
 }
 
-/** Of a quantiser's steps the one that comes closest to the bound. */
-function closest(layer, points) {
-  const all = points.map(point => ({ ...point, ...bounded(layer, point) }))
-  return all.reduce((best, point) => (point.ratio < best.ratio ? point : best))
-}
-
-function bounded(layer, { fvu, bits }) {
+/** A point with the Gaussian bound at its error; where that is 0, no multiple of it. */
+function bounded(layer, { fvu, bits, ...how }) {
   const bound = fvu < 1 ? gaussianBound(spectra[layer], fvu) : 0
-  return { fvu, bits, bound, ratio: bound > 0 ? bits / bound : Number.MAX_VALUE }
+  return rounded({ ...how, fvu, bits, bound, ...(bound > 0 ? { ratio: bits / bound } : {}) })
 }

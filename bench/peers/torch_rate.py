@@ -2,9 +2,10 @@
 
 Coders, their centre and scale and what their quantised values decode to come from the rows that are not held out; bits and
 errors are those of the rows held out. A value v becomes round(v / step), an integer; each integer decodes to the mean of the
-training values that share it. The rate is the entropy of the integers in bits a row, summed over features or components, as an
-ideal code spends that takes each for itself. For a feature of TopK, active where the integer is not 0, that is H(active) +
-P(active) H(integer | active).
+training values that share it. Rates are entropies in bits a row, with frequencies counted on the rows held out, as an ideal
+code spends that takes each feature or component for itself. For components that is the sum of H(integer). For TopK it is the sum
+over features of H(active) + P(active) H(integer | active), active where the integer is not 0. A feature is active in too few
+rows to have a distribution of its integers counted (one value alone has entropy 0), so all features share one.
 """
 
 import math
@@ -25,7 +26,7 @@ def main():
             torch.set_num_threads(given["threads"])
             rows.update(zip(("train", "test"), split(given["states"], given["heldOut"])))
             return {"version": f"PyTorch {torch.__version__}"}
-        coders = {"pca": components, "topk": top_k}
+        coders = {"pca": components, "topk": top_k, "nearest": nearest}
         return coders[cmd](**rows, **given)
 
     answer_lines(command)
@@ -43,11 +44,17 @@ def split(path, held_out):
     return (train - centre) / scale, (test - centre) / scale
 
 
+def nearest(train, test):
+    """The nearest training row, named among all of them: what learning by heart is worth."""
+    decoded = train[torch.cdist(test, train).argmin(1)]
+    return {"bits": math.log2(len(train)), "fvu": fvu(test, decoded)}
+
+
 def components(train, test):
     _, _, directions = torch.linalg.svd(train.double(), full_matrices=False)
     code = lambda rows: (rows.double() @ directions.T).float()
     decode = lambda values: (values.double() @ directions).float()
-    return {"points": points(code(train), code(test), decode, train, test)}
+    return {"points": points(code(train), code(test), decode, train, test, by_column)}
 
 
 def top_k(train, test, k, d_sae, steps, batch, learning_rate):
@@ -122,11 +129,11 @@ def top_k(train, test, k, d_sae, steps, batch, learning_rate):
             # before quantising
             "fvu": best[0],
             "trainFvu": fvu(train, decode(codes[0])),
-            "points": points(*codes, decode, train, test),
+            "points": points(*codes, decode, train, test, shared),
         }
 
 
-def points(train_code, test_code, decode, train, test):
+def points(train_code, test_code, decode, train, test, rate):
     """Bits and error at each step of the quantiser."""
     found = []
     for step in QUANTISER_STEPS:
@@ -141,26 +148,26 @@ def points(train_code, test_code, decode, train, test):
         if low <= 0:
             centroids[-low] = 0  # what is not active adds nothing
         decoded = decode(centroids[(test_cells - low).long()])
-        found.append({"step": step, "fvu": fvu(test, decoded), **rates(test_cells)})
+        found.append({"step": step, "fvu": fvu(test, decoded), "bits": rate(test_cells)})
     return found
 
 
-def rates(cells):
-    """Entropy of the integers, in bits a row, each column for itself; and with one distribution for all values that are active."""
-    rows = len(cells)
-    bits = active_bits = 0.0
-    counts = [column.unique(return_counts=True) for column in cells.T]
-    for values, count in counts:
-        bits += entropy(count)
-        active = count[values != 0].sum()
-        active_bits += entropy(torch.stack([active, rows - active]))
-    active = cells[cells != 0]
-    pooled = len(active) / rows * entropy(active.unique(return_counts=True)[1]) if len(active) else 0.0
-    return {"bits": bits, "activeBits": active_bits, "pooledBits": active_bits + pooled, "l0": len(active) / rows}
+def by_column(cells):
+    """The entropy of each column's integers, in bits a row."""
+    return sum(entropy(column.unique(return_counts=True)[1]) for column in cells.T)
+
+
+def shared(cells):
+    """The entropy of which are active, column by column, and of the integers of those that are, from one distribution."""
+    rows, active = len(cells), cells != 0
+    counts = active.sum(0)
+    bits = sum(entropy(torch.stack([count, rows - count])) for count in counts)
+    values = cells[active]
+    return bits + len(values) / rows * entropy(values.unique(return_counts=True)[1])
 
 
 def entropy(count):
-    p = count[count > 0].double() / count.sum()
+    p = count[count > 0].double() / count.sum().clamp(min=1)
     return -(p * p.log2()).sum().item() + 0.0
 
 

@@ -9,8 +9,8 @@ const [LEAST_BITS, MOST_BITS] = [10, 2000]
 
 const CODERS = [
   ['ours', 'binary autoencoder, ΣH', BLUE, 'circle'],
-  ['topk', 'TopK autoencoder, values quantised', ORANGE, 'square'],
-  ['pca', 'principal components, values quantised', GREEN, 'triangle-up'],
+  ['topk', 'TopK autoencoder, quantised', ORANGE, 'square'],
+  ['pca', 'principal components, quantised', GREEN, 'triangle-up'],
   ['bound', 'Gaussian rate–distortion bound', GREY],
 ]
 const NAMES = Object.fromEntries(CODERS)
@@ -22,7 +22,7 @@ export async function picture(figures, spectra) {
     title: {
       text: 'What each code pays for its error, on hidden states held out',
       subtitle:
-        'glosses of SmolLM2-135M, 2,304 features, 420 steps; every feature or component coded for itself; left and down is better',
+        'glosses of SmolLM2-135M, 2,304 features; every feature or component coded for itself; left and down is better',
     },
     vconcat: [{ hconcat: panels, spacing: 30 }, key()],
   })
@@ -51,7 +51,10 @@ function panel(layer, at, figures, eigenvalues) {
     const line =
       coder === 'bound'
         ? { type: 'line', strokeDash: [5, 4] }
-        : { type: 'line', point: { size: 45, shape, color: value, filled: true, opacity: 1 } }
+        : {
+            type: 'line',
+            point: { size: coder === 'ours' ? 45 : 20, shape, color: value, filled: true, opacity: 1 },
+          }
     const drawn = [
       {
         data: { values: values.filter(point => point.bits >= LEAST_BITS && point.bits <= MOST_BITS) },
@@ -59,10 +62,11 @@ function panel(layer, at, figures, eigenvalues) {
         encoding: { x, y, order: { field: 'bits' } },
       },
     ]
-    if (coder === 'topk' || coder === 'ours') {
+    if (coder === 'ours') {
       drawn.push({
-        data: { values: values.filter(({ label }) => label) },
-        mark: { type: 'text', color: value, ...LABEL[coder] },
+        // where there is room beside them
+        data: { values: values.filter((point, at) => at % 2 === 0 && point.fvu < 0.3) },
+        mark: { type: 'text', color: value, align: 'left', dx: 8, dy: -5 },
         encoding: { x, y, text: { field: 'label' } },
       })
     }
@@ -71,23 +75,22 @@ function panel(layer, at, figures, eigenvalues) {
   return { title: `layer ${Number(layer)}`, width: 280, height: 280, layer: layers }
 }
 
-/** Where labels stand beside their points. */
-const LABEL = { ours: { align: 'right', dx: -8, dy: 7 }, topk: { align: 'left', dx: 8, dy: -6 } }
-
+/** The points of a coder on a layer, by bits. Of TopK those of any k and quantiser that no other beats in both bits and error. */
 function curve(figures, layer, coder) {
   const runs = Object.values(figures).filter(run => run.layer === layer && run.coder === coder)
-  if (coder === 'pca') return runs.flatMap(({ points }) => points)
-  return runs.map((run, at) => ({ ...run, label: labelOf(run, at) }))
-}
-
-function labelOf({ coder, k, entropyWeight }, at) {
-  if (coder === 'topk') return `k = ${k}`
-  return at % 2 === 0 ? power(entropyWeight) : undefined
+  if (coder === 'ours') return runs.map(run => ({ ...run, label: power(run.entropyWeight) }))
+  const points = runs.flatMap(run => run.points).sort((a, b) => a.bits - b.bits)
+  let least = Number.POSITIVE_INFINITY
+  return points.filter(({ fvu: error }) => {
+    const isBetter = error < least
+    least = Math.min(least, error)
+    return isBetter
+  })
 }
 
 /** What the colours mean, in one line under all panels. */
 function key() {
-  const places = [12, 230, 520, 810]
+  const places = [12, 240, 500, 790]
   const x = { field: 'x', type: 'quantitative', axis: null, scale: { domain: [0, 1040] } }
   return {
     width: 940,
