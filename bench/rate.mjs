@@ -36,7 +36,7 @@ const isHeldOut = row => row % 5 === 4
 const quick = join(root, 'runs', 'rate-quick')
 const results = options.quick ? join(quick, 'rate.json') : join(root, 'bench', 'results', 'rate.json')
 const images = options.quick ? quick : join(root, 'docs', 'images')
-const document = options.quick ? join(quick, 'tables.md') : join(root, 'docs', 'parts', 'yardsticks.md')
+const document = options.quick ? join(quick, 'tables.md') : join(root, 'docs', 'entropy.md')
 
 const kept = !options.fresh && existsSync(results) ? JSON.parse(readFileSync(results, 'utf8')) : undefined
 if (kept && JSON.stringify(kept.common) !== JSON.stringify(COMMON)) {
