@@ -131,8 +131,14 @@ crate::isa::per_isa! {
         let mut rest = words;
         // the last panel reads beyond its row, into the next one
         while rest.len() >= ROWS * per_row + PANEL_WORDS {
-            add_group(simd, rest, per_row, &mut planes);
-            rest = &rest[ROWS * per_row..];
+            let (group, next) = rest.split_at(ROWS * per_row);
+            for (panel, planes) in planes.iter_mut().enumerate() {
+                // panels jump from row to row, so what comes next is asked for in its order
+                let line = panel * ROWS * PANEL_WORDS;
+                simd.prefetch(&next[line.min(next.len())..(line + ROWS * PANEL_WORDS).min(next.len())]);
+                planes.add_rows(simd, &rest[panel * PANEL_WORDS..], per_row);
+            }
+            rest = next;
         }
         let mut padded = vec![0; ROWS * per_row + PANEL_WORDS];
         for rest in rest.chunks(ROWS * per_row) {
@@ -341,6 +347,8 @@ crate::isa::per_isa! {
             all.fill(Planes::default());
             for sub in 0..block.subs {
                 let rows = block.panel(panel, sub);
+                // lists jump over rows
+                simd.prefetch(rows);
                 for (column, planes) in all.iter_mut().enumerate() {
                     let at = column * block.subs + sub;
                     let list = &lists.rows[lists.starts[at]..lists.starts[at + 1]];
@@ -354,6 +362,10 @@ crate::isa::per_isa! {
             for (column, planes) in all.iter().enumerate() {
                 let (of_column, others) = rest.split_at_mut(lists.first + column);
                 rest = others;
+                // each column's counts are elsewhere
+                if let Some(next) = rest.get(panel * PANEL..) {
+                    simd.prefetch(&next[..next.len().min(PANEL)]);
+                }
                 let Some(of_panel) = of_column.get_mut(panel * PANEL..) else { continue };
                 let starts = &lists.starts[column * block.subs..];
                 if lists.flipped[column] {
