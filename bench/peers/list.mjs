@@ -50,3 +50,6 @@ export const PRODUCT = { 'torch-product': torch('torch_product.py') }
 
 /** What others pay for hidden states at which error (`npm run experiment:rate`). */
 export const RATE = torch('torch_rate.py')
+
+/** Peers that count codes (`npm run bench:entropy`). */
+export const COUNTING = { numpy: torch('counting.py', 'numpy'), torch: torch('counting.py', 'torch') }

@@ -1,15 +1,13 @@
-"""JSON lines on stdin and stdout for a peer written in Python, and what all of them need: the fixture and the check.
+"""What steps of a peer written in PyTorch need: the fixture, the check and the commands.
 
 `--cuda` works on the first CUDA device, and with `--tf32` lets its products round their factors.
 """
 
-import json
-import os
 import resource
 import sys
-import time
 
 import torch
+from lines import answer_lines, milliseconds
 from safetensors import safe_open
 
 CUDA = "--cuda" in sys.argv
@@ -40,12 +38,6 @@ class Fixture:
             name: ((gradient.double() - ours[name]).norm() / ours[name].norm()).item()
             for name, gradient in zip(TENSORS, gradients)
         }
-
-
-def milliseconds(run):
-    began = time.perf_counter()
-    run()
-    return (time.perf_counter() - began) * 1000
 
 
 def milliseconds_each(run, count):
@@ -90,22 +82,6 @@ def serve(name, peer):
         return {"error": f"no such command: {cmd}"}
 
     answer_lines(command)
-
-
-def answer_lines(command):
-    """Answers each line `{cmd, ...}` with what `command(cmd, ...)` gives, until it is told to close."""
-    # what libraries print must not end up between the lines of the protocol
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    for line in sys.stdin:
-        asked = json.loads(line)
-        if asked["cmd"] == "close":
-            break
-        try:
-            answer = command(**asked)
-        except Exception as error:  # the driver prints it and goes on with the other peers
-            answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
-        print(json.dumps(answer), file=answers)
 
 
 def peak():

@@ -12,8 +12,8 @@ import math
 import time
 
 import torch
+from lines import answer_lines
 from safetensors import safe_open
-from serve import answer_lines
 
 QUANTISER_STEPS = [2 ** (exponent / 3) for exponent in range(-3, 12)]
 

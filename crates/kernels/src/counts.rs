@@ -11,8 +11,8 @@ use crate::slots::{LANES, Lanes, transpose_lanes};
 use rayon::prelude::*;
 use std::sync::Mutex;
 
-/// Rows that [`pairs`] goes through at a time: as many or more in one call cost least for each row.
-pub const PAIR_ROWS: usize = SUBS * SUB;
+/// Fewer rows in a call of [`pairs`] cost more for each row: the counts of all pairs are read and written in each call.
+pub const PAIR_ROWS: usize = 1 << 14;
 
 /// Adds to `counts` for each column the rows of `words` in which its bit is set. Bits beyond the last column are ignored.
 /// Up to a MiB of words is counted on the calling thread, more on the current rayon pool.
@@ -57,7 +57,7 @@ pub fn ones_with(isa: Isa, words: &[u64], rows: usize, columns: usize, counts: &
 /// j (j − 1) / 2 + i. Bits beyond the last column are ignored. A count that goes beyond 32 bits wraps: with fewer than 2³²
 /// rows in all calls together none does.
 ///
-/// Beside `counts` it takes memory for [`PAIR_ROWS`] rows at most: twice their words, and for each thread the numbers of the
+/// Beside `counts` it takes memory for 32,768 rows at most: twice their words, and for each thread the numbers of the
 /// rows in which up to 512 columns are on (16 MiB if that is half of them).
 ///
 /// # Panics
@@ -81,7 +81,7 @@ pub fn pairs_with(isa: Isa, words: &[u64], rows: usize, columns: usize, counts: 
     let task = 64 * (per_row / (4 * rayon::current_num_threads())).clamp(1, 8);
     let mut block = Block::default();
     let spare = Mutex::new(vec![]);
-    for words in words.chunks(PAIR_ROWS * per_row) {
+    for words in words.chunks(SUBS * SUB * per_row) {
         block.fill(isa, words, per_row);
         let mut tasks = vec![];
         let mut rest = &mut *counts;
@@ -122,7 +122,7 @@ const TURN: usize = 512;
 const SUB: usize = 4096;
 
 /// So many times [`SUB`] rows make up a block. No sum may exceed [`Planes::MOST`].
-const SUBS: usize = 4;
+const SUBS: usize = 8;
 
 crate::isa::per_isa! {
     /// Adds the ones of each column of the rows `words` to `sums`; those beyond the last word of a row are anything.
@@ -131,8 +131,14 @@ crate::isa::per_isa! {
         let mut rest = words;
         // the last panel reads beyond its row, into the next one
         while rest.len() >= ROWS * per_row + PANEL_WORDS {
-            add_group(simd, rest, per_row, &mut planes);
-            rest = &rest[ROWS * per_row..];
+            let (group, next) = rest.split_at(ROWS * per_row);
+            for (panel, planes) in planes.iter_mut().enumerate() {
+                // panels jump from row to row, so what comes next is asked for in its order
+                let line = panel * ROWS * PANEL_WORDS;
+                simd.prefetch(&next[line.min(next.len())..(line + ROWS * PANEL_WORDS).min(next.len())]);
+                planes.add_rows(simd, &rest[panel * PANEL_WORDS..], per_row);
+            }
+            rest = next;
         }
         let mut padded = vec![0; ROWS * per_row + PANEL_WORDS];
         for rest in rest.chunks(ROWS * per_row) {
@@ -142,7 +148,7 @@ crate::isa::per_isa! {
         }
         for (planes, sums) in planes.iter().zip(sums.as_chunks_mut::<PANEL>().0) {
             for (lanes, sums) in planes.sums(simd).iter().zip(sums.as_chunks_mut::<32>().0) {
-                for (lane, both) in lanes.0.iter().enumerate() {
+                for (lane, both) in lanes.iter().enumerate() {
                     sums[lane] += u64::from(both & 0xFFFF);
                     sums[LANES + lane] += u64::from(both >> 16);
                 }
@@ -158,7 +164,7 @@ fn add_group<S: Simd>(simd: S, rows: &[u64], per_row: usize, planes: &mut [Plane
     }
 }
 
-/// Up to [`PAIR_ROWS`] rows, cut into panels of columns and sub-blocks of rows.
+/// Rows, cut into panels of columns and sub-blocks of rows.
 #[derive(Default)]
 struct Block {
     /// Rows of a sub-block: a multiple of [`TURN`]; those beyond the last are 0.
@@ -271,7 +277,7 @@ struct Lists {
     /// For each column, whether it is mostly on.
     flipped: Vec<bool>,
     /// Rows within their sub-block, `[column][sub-block]`, each filled up to a multiple of [`AT_ONCE`] with the row of zeros.
-    rows: Vec<u32>,
+    rows: Vec<u16>,
     /// Where each of these begins, and the end.
     starts: Vec<usize>,
 }
@@ -292,7 +298,7 @@ crate::isa::per_isa! {
                 let start = end;
                 end = list(block.column(column, sub), if flipped { u64::MAX } else { 0 }, end, &mut lists.rows);
                 let next = start + (end - start).next_multiple_of(AT_ONCE);
-                lists.rows[end..next].fill(block.rows as u32);
+                lists.rows[end..next].fill(block.rows as u16);
                 lists.starts.push(start);
                 end = next;
             }
@@ -303,7 +309,7 @@ crate::isa::per_isa! {
 
 /// Writes the rows whose bits are not `flip`'s from `end` on; gives the new end. There is room for [`AT_ONCE`] more.
 #[inline(always)]
-fn list(bits: &[Lanes], flip: u64, mut end: usize, rows: &mut Vec<u32>) -> usize {
+fn list(bits: &[Lanes], flip: u64, mut end: usize, rows: &mut Vec<u16>) -> usize {
     // without a branch for each row: four at a time are written, whatever there is
     const AHEAD: usize = 4;
     let most = end + bits.len() * TURN + AHEAD.max(AT_ONCE);
@@ -317,7 +323,7 @@ fn list(bits: &[Lanes], flip: u64, mut end: usize, rows: &mut Vec<u32>) -> usize
             let next = end + rest.count_ones() as usize;
             loop {
                 for row in &mut rows[end..end + AHEAD] {
-                    *row = first + rest.trailing_zeros();
+                    *row = first + rest.trailing_zeros() as u16;
                     rest &= rest.wrapping_sub(1);
                 }
                 end += AHEAD;
@@ -341,6 +347,8 @@ crate::isa::per_isa! {
             all.fill(Planes::default());
             for sub in 0..block.subs {
                 let rows = block.panel(panel, sub);
+                // lists jump over rows
+                simd.prefetch(rows);
                 for (column, planes) in all.iter_mut().enumerate() {
                     let at = column * block.subs + sub;
                     let list = &lists.rows[lists.starts[at]..lists.starts[at + 1]];
@@ -354,6 +362,10 @@ crate::isa::per_isa! {
             for (column, planes) in all.iter().enumerate() {
                 let (of_column, others) = rest.split_at_mut(lists.first + column);
                 rest = others;
+                // each column's counts are elsewhere
+                if let Some(next) = rest.get(panel * PANEL..) {
+                    simd.prefetch(&next[..next.len().min(PANEL)]);
+                }
                 let Some(of_panel) = of_column.get_mut(panel * PANEL..) else { continue };
                 let starts = &lists.starts[column * block.subs..];
                 if lists.flipped[column] {
@@ -388,12 +400,12 @@ fn add_sums<S: Simd, const ADD: bool>(simd: S, planes: &Planes, counts: &mut [u3
 #[inline(always)]
 fn add_sixteen<S: Simd, const ADD: bool>(
     simd: S,
-    sums: &[Lanes; LANES],
+    sums: &[[u32; LANES]; LANES],
     at: usize,
     counts: &mut [u32; LANES],
 ) {
     for first in (0..LANES).step_by(S::LANES) {
-        let both = simd.load_words(&sums[at / 2].0[first..]);
+        let both = simd.load_words(&sums[at / 2][first..]);
         let sum = if at % 2 == 1 { simd.high_half(both) } else { simd.and(both, simd.splat_words(0xFFFF)) };
         let count = simd.load_words(&counts[first..]);
         let count = if ADD { simd.add_words(count, sum) } else { simd.sub_words(count, sum) };
@@ -493,7 +505,7 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "too slow")]
     fn more_rows_than_a_part_or_a_block_has() {
-        for rows in [SUB, SUB + 1, PAIR_ROWS - 1, PAIR_ROWS + 1, Planes::MOST + 70] {
+        for rows in [SUB, SUB + 1, SUBS * SUB - 1, SUBS * SUB + 1, Planes::MOST + 70] {
             ones_are_plain(rows, 9, rows as u64);
             pairs_are_plain(rows, 9, rows as u64);
         }

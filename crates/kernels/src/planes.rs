@@ -27,7 +27,7 @@ impl Planes {
 
     /// Adds the rows that `list` names. Panics if their number is no multiple of [`AT_ONCE`], or above [`Planes::MOST`].
     #[inline(always)]
-    pub(crate) fn add_listed<S: Simd>(&mut self, simd: S, rows: &[Lanes], list: &[u32]) {
+    pub(crate) fn add_listed<S: Simd>(&mut self, simd: S, rows: &[Lanes], list: &[u16]) {
         assert!(list.len() <= Self::MOST && list.len().is_multiple_of(AT_ONCE), "{} rows", list.len());
         let last = list.iter().fold(0, |last, &row| last.max(row));
         assert!((last as usize) < rows.len(), "row {last} of {}", rows.len());
@@ -37,7 +37,7 @@ impl Planes {
     }
 
     #[inline(always)]
-    fn add_lanes<S: Simd>(&mut self, simd: S, rows: &[Lanes], list: &[[u32; AT_ONCE]], first: usize) {
+    fn add_lanes<S: Simd>(&mut self, simd: S, rows: &[Lanes], list: &[[u16; AT_ONCE]], first: usize) {
         let none = simd.splat_words(0);
         let mut low = [none; LOW];
         for (digits, plane) in low.iter_mut().zip(&self.0) {
@@ -116,12 +116,15 @@ impl Planes {
 
     /// The sums, sixteen to each of sixteen words: lane l has that of bit l below, and that of bit 16 + l above 16 bits.
     #[inline(always)]
-    pub(crate) fn sums<S: Simd>(&self, simd: S) -> [Lanes; LANES] {
+    pub(crate) fn sums<S: Simd>(&self, simd: S) -> [[u32; LANES]; LANES] {
         let mut planes = self.0;
         transpose_lanes(&mut planes);
-        let mut square = planes.map(|plane| plane.0);
-        simd.transpose_words(&mut square);
-        square.map(Lanes)
+        let mut sums = [[0; LANES]; LANES];
+        for (words, plane) in sums.iter_mut().zip(&planes) {
+            *words = plane.0;
+        }
+        simd.transpose_words(&mut sums);
+        sums
     }
 }
 

@@ -105,7 +105,7 @@ impl Covariance {
 /// Fewer samples do not pay for turning the signs.
 const SPARSE_SAMPLES: usize = 64;
 
-/// Counts of the sparse way have 16 bits.
+/// Counts of the sparse way have 16 bits, and so have the numbers of slots in lists.
 const MOST_SLOTS: usize = u16::MAX as usize;
 
 /// Active slots in a hundred below which the sparse way is faster, as measured at 2304 and 8192 slots and 512 samples.
@@ -323,7 +323,7 @@ const TASK: usize = 64;
 impl Positive {
     fn new(isa: Isa, covariance: &Covariance) -> Self {
         let Covariance { samples, slots, signs, .. } = covariance;
-        let lists: Vec<Vec<u32>> =
+        let lists: Vec<Vec<u16>> =
             (0..*samples).into_par_iter().map(|sample| covariance.active_slots(sample)).collect();
         let mut counts = vec![Lanes::default(); slots.tiles().div_ceil(ROW) * samples * ROW];
         counts.par_chunks_exact_mut((samples * ROW).max(1)).enumerate().for_each(|(block, counts)| {
@@ -368,16 +368,16 @@ impl Positive {
 
 impl Covariance {
     /// The active slots of a sample, filled up to a multiple of [`AT_ONCE`] with one that is beyond all.
-    fn active_slots(&self, sample: usize) -> Vec<u32> {
+    fn active_slots(&self, sample: usize) -> Vec<u16> {
         let mut list = Vec::with_capacity((self.active[sample] as usize).next_multiple_of(AT_ONCE));
         for (tile, lanes) in self.samples_of(sample / LANES).iter().enumerate() {
             let mut bits = lanes.0[sample % LANES];
             while bits != 0 {
-                list.push((tile * TILE) as u32 + bits.trailing_zeros());
+                list.push((tile * TILE) as u16 + bits.trailing_zeros() as u16);
                 bits &= bits - 1;
             }
         }
-        list.resize(list.len().next_multiple_of(AT_ONCE), self.slots.len() as u32);
+        list.resize(list.len().next_multiple_of(AT_ONCE), self.slots.len() as u16);
         list
     }
 }
@@ -401,11 +401,11 @@ crate::isa::per_isa! {
 
 crate::isa::per_isa! {
     /// Adds the rows of each list, bit by bit: `counts` has sixteen pairs of 16-bit sums for each of sixteen words.
-    fn add_rows[simd: S](rows: &[Lanes], lists: &[Vec<u32>], counts: &mut [Lanes]) {
+    fn add_rows[simd: S](rows: &[Lanes], lists: &[Vec<u16>], counts: &mut [Lanes]) {
         for (list, counts) in lists.iter().zip(counts.as_chunks_mut::<ROW>().0) {
             let mut planes = Planes::default();
             planes.add_listed(simd, rows, list);
-            *counts = planes.sums(simd);
+            *counts = planes.sums(simd).map(Lanes);
         }
     }
 }

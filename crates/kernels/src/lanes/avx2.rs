@@ -44,8 +44,8 @@ impl Simd for Avx2 {
         unsafe { _mm256_storeu_ps(to, value) }
     }
     #[inline(always)]
-    fn prefetch(self, values: &[f32]) {
-        for line in values.chunks(16) {
+    fn prefetch<T>(self, values: &[T]) {
+        for line in values.chunks(64 / size_of::<T>()) {
             // SAFETY: a hint that reads nothing.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
         }

@@ -47,8 +47,8 @@ macro_rules! avx512 {
                 unsafe { _mm512_storeu_ps(to, value) }
             }
             #[inline(always)]
-            fn prefetch(self, values: &[f32]) {
-                for line in values.chunks(16) {
+            fn prefetch<T>(self, values: &[T]) {
+                for line in values.chunks(64 / size_of::<T>()) {
                     // SAFETY: a hint that reads nothing.
                     unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
                 }

@@ -42,7 +42,7 @@ pub(crate) trait Simd: Copy {
     /// Into the first LANES values of `to`. Panics if there are fewer.
     fn store(self, value: Self::Floats, to: &mut [f32]);
     /// Asks for values that will be read soon.
-    fn prefetch(self, values: &[f32]);
+    fn prefetch<T>(self, values: &[T]);
     /// a·b + c, rounded once.
     fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// a + b.

@@ -52,7 +52,7 @@ impl Simd for Neon {
         unsafe { vst1q_f32(to, value) }
     }
     #[inline(always)]
-    fn prefetch(self, _: &[f32]) {
+    fn prefetch<T>(self, _: &[T]) {
         // stable Rust has no such instruction for arm64
     }
     #[inline(always)]

@@ -39,7 +39,7 @@ impl Simd for Portable {
         to[..LANES].copy_from_slice(&value);
     }
     #[inline(always)]
-    fn prefetch(self, _: &[f32]) {}
+    fn prefetch<T>(self, _: &[T]) {}
     #[inline(always)]
     fn mul_add(self, a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
         std::array::from_fn(|lane| a[lane].mul_add(b[lane], c[lane]))
