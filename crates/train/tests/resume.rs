@@ -6,7 +6,7 @@ use bae_data::{Dataset, MemorySource, load_model};
 use bae_gpu::Wanted;
 use bae_train::{Event, Outcome, Stopped, TrainError, TrainOptions, train};
 use serde_json::{Value, json};
-use states::states;
+use states::{cloud, states};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -292,9 +292,9 @@ fn training_ends_when_nothing_gets_better() {
 
 #[test]
 fn features_that_are_never_on_are_drawn_anew() {
-    let data = states(300, 20);
+    let data = cloud(300, 20);
     let more = json!({
-        "dSae": 400, "steps": 60, "entropyWeight": 1e-3, "learningRate": 1e-3,
+        "dSae": 400, "steps": 60, "entropyWeight": 1e-3, "learningRate": 2e-2,
     });
     let dead = |more: Value| run(&data, None, more).unwrap().summary.validation.unwrap();
     let (without, resampled) = (dead(more.clone()), dead(with(&more, "resampleEvery", 10)));

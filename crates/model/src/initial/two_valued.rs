@@ -622,13 +622,10 @@ mod tests {
     #[test]
     fn ends_when_it_is_told_to() {
         let (rows, _) = switched(200, 5, &[0.5, 0.5], 0.0, 4);
-        let cancelled = TwoValued::find(
-            rows.view(),
-            &Array2::eye(5),
-            1.0,
-            &mut ChaCha8Rng::seed_from_u64(1),
-            &AtomicBool::new(true),
-        );
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let directions =
+            principal_directions(rows.view(), 5, 1e9, &mut random, &AtomicBool::new(false)).unwrap();
+        let cancelled = TwoValued::find(rows.view(), &directions, 1.0, &mut random, &AtomicBool::new(true));
         assert!(matches!(cancelled, Err(ModelError::Cancelled)));
     }
 }

@@ -20,3 +20,13 @@ pub fn states(rows: usize, d_in: usize) -> Dataset {
     }
     Dataset::new(vec![Box::new(MemorySource::new("memory", values, d_in).unwrap())]).unwrap()
 }
+
+/// A cloud without any structure but that some dimensions are wider than others.
+#[allow(dead_code, reason = "not every test needs it")]
+pub fn cloud(rows: usize, d_in: usize) -> Dataset {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let values = (0..rows * d_in)
+        .map(|at| (0..4).map(|_| rng.random::<f32>() - 0.5).sum::<f32>() / (1 + at % d_in) as f32)
+        .collect();
+    Dataset::new(vec![Box::new(MemorySource::new("cloud", values, d_in).unwrap())]).unwrap()
+}
