@@ -37,7 +37,7 @@ function entropyRows({ entropyBits, estimates, interval, batch }: EntropyReport)
 function around(interval: CodeFigures['interval']): string {
   if (!interval) return ', with too few independent rows for an interval'
   const { lower, upper, level, clusters } = interval
-  return `, ${percent(level)} interval ${figure(lower)} to ${figure(upper)} (independent: ${clusters}s)`
+  return `, ${share(level)} interval ${figure(lower)} to ${figure(upper)} (independent: ${clusters}s)`
 }
 
 function limitRows({ neverOn, alwaysOn }: EntropyReport): [string, string][] {
@@ -45,13 +45,13 @@ function limitRows({ neverOn, alwaysOn }: EntropyReport): [string, string][] {
   if (neverOn.features && neverOn.rateBelow !== null) {
     rows.push([
       'never on',
-      `${count(neverOn.features)}: each of them in less than ${percent(neverOn.rateBelow)} of all rows`,
+      `${count(neverOn.features)}: each of them in less than ${share(neverOn.rateBelow)} of all rows`,
     ])
   }
   if (alwaysOn.features && alwaysOn.rateAbove !== null) {
     rows.push([
       'always on',
-      `${count(alwaysOn.features)}: each of them in more than ${percent(alwaysOn.rateAbove)} of all rows`,
+      `${count(alwaysOn.features)}: each of them in more than ${share(alwaysOn.rateAbove)} of all rows`,
     ])
   }
   return rows
@@ -63,7 +63,7 @@ function jointRows({ joint, pairs, subset }: EntropyReport): [string, string][] 
     const { lowerBits, upperBits, level, collision, tree } = joint
     rows.push([
       'whole codes',
-      `between ${figure(lowerBits)} and ${figure(upperBits)} bits (${percent(level)}; ${count(collision.collisions)} of ` +
+      `between ${figure(lowerBits)} and ${figure(upperBits)} bits (${share(level)}; ${count(collision.collisions)} of ` +
         `${count(collision.pairs)} pairs of rows are alike, a tree of features codes unseen rows in ${figure(tree.bits)} bits)`,
     ])
   } else if (joint === null) rows.push(['whole codes', 'too few independent rows to bound their entropy'])
@@ -121,3 +121,6 @@ export function groupLines({ by, groups = [] }: Pick<EntropyReport, 'by'> & { gr
 }
 
 const signed = (bits: number) => `${bits < 0 ? '−' : '+'}${figure(Math.abs(bits))}`
+
+/** 0.00034 as `0.034 %`. */
+const share = (fraction: number) => `${Number((100 * fraction).toPrecision(fraction > 0.9 ? 4 : 2))} %`
