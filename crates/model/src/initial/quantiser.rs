@@ -87,12 +87,9 @@ impl Quantiser<'_> {
         let mut parameters = Parameters::zeros(self.rows.ncols(), self.d_sae, self.rows.ncols());
         parameters.b_enc.fill(-1.0);
         for bit in 0..bits.count() {
-            let decode = bits.decode.row(bit);
+            let (encode, decode) = (bits.encode.column(bit), bits.decode.row(bit));
             let scale = length(decode) / step;
-            parameters
-                .w_enc
-                .column_mut(bit)
-                .assign(&bits.encode.column(bit).mapv(|w| (f64::from(w) * scale) as f32));
+            parameters.w_enc.column_mut(bit).assign(&encode.mapv(|w| (f64::from(w) * scale) as f32));
             parameters.w_dec.row_mut(bit).assign(&decode);
             parameters.b_enc[bit] = (-f64::from(bits.middle[bit]) * scale) as f32;
         }
@@ -124,7 +121,7 @@ impl Quantiser<'_> {
         let finest = longest / 4096.0;
         let fits = |step: f64| rays.par_iter().map(|ray| ray.marks(step).len()).sum::<usize>() <= room;
         let wanted = quantiser_step(self.entropy_weight, self.rows.ncols()).max(finest);
-        if fits(wanted) {
+        if room == 0 || fits(wanted) {
             return wanted;
         }
         // at the coarsest, each side of each direction has one mark at most
@@ -286,6 +283,33 @@ mod tests {
         rows.slice_mut(ndarray::s![..30, 0]).mapv_inplace(|x| x * 0.01 + 500.0);
         let (parameters, _) = draw(&rows, 0.05, 64);
         assert!(error(&parameters, &rows) < 0.5);
+    }
+
+    #[test]
+    fn a_bit_is_one_feature_and_the_rest_is_measured_as_without_it() {
+        let cloud = gaussian(3000, &[1.0, 0.6, 0.4, 0.3], 6);
+        let mut random = ChaCha8Rng::seed_from_u64(7);
+        let mut both = Array2::zeros((3000, 6));
+        both.slice_mut(ndarray::s![.., ..4]).assign(&cloud);
+        for mut row in both.rows_mut() {
+            let on: f32 = if rand::RngExt::random::<bool>(&mut random) { 2.0 } else { -2.0 };
+            row[4] += on;
+            row[5] += 0.5 * on;
+        }
+        let used = |parameters: &Parameters| {
+            parameters.w_dec.rows().into_iter().filter(|row| row.iter().any(|&w| w != 0.0)).count()
+        };
+        let (alone, _) = draw(&cloud, 0.03 / 4.0, 64);
+        let (parameters, _) = draw(&both, 0.03 / 6.0, 64);
+        // the search turns the rest a little, so that a mark may fall on the other side of the least share
+        assert!(used(&parameters).abs_diff(used(&alone) + 1) <= 2);
+        let said = parameters.w_dec.row(0).mapv(f32::abs);
+        assert!((said[4] - 4.0).abs() < 0.1 && (said[5] - 2.0).abs() < 0.1, "{said}");
+        let (got, want) = (6.0 * error(&parameters, &both), 4.0 * error(&alone, &cloud));
+        assert!((got / want - 1.0).abs() < 0.05, "{got} {want}");
+        // what does not pay is not said
+        assert_eq!(used(&draw(&both, 10.0, 64).0), 0);
+        assert_eq!(used(&draw(&both, 0.01, 1).0), 1);
     }
 
     #[test]

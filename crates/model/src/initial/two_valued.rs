@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Directions along which rows take two values only: the bits that a sum of switched directions was made of.
 ///
-/// Where bits b switch directions, whatever depends on what, each bit is an affine function of the row, and every other affine
-/// function takes more than two values. So what is looked for is w such that w · x is two tight heaps. One feature says which
-/// heap, and nothing else needs to be said about that direction; principal directions smear the same bit over many marks.
+/// Where bits switch linearly independent directions and all their patterns occur, whatever depends on what, each bit is an affine
+/// function of the row, and every other affine function takes more than two values. So what is looked for is w such that w · x
+/// lies in two tight heaps. One feature says in which, and nothing else needs to be said about that direction; principal
+/// directions smear the same bit over many marks.
 ///
 /// A search in the whitened principal space alternates: split the projections into two heaps (2-means on a line, exactly), then
-/// turn w to where the heaps are furthest apart, E[z h]. Each turn moves the heaps apart, as in discriminant analysis with k-means
+/// turn w to where the heaps are furthest apart, E[z h]. No turn brings the heaps together, as in discriminant analysis with k-means
 /// (Ding & Li 2007). For fair bits its fixed points are those of independent component analysis with the contrast E|w · z|.
 pub(super) struct TwoValued {
     /// Encoders, in columns: along each, the heaps' medians are 1 apart. `[d_in, bits]`.
