@@ -310,7 +310,11 @@ function estimated(report: PlottedReport): Spec[] {
       end: Math.max(...[bits, to].filter(finite)),
     }))
   if (shown.length === 0) return []
-  const x = { type: 'quantitative', scale: { zero: false, padding: 12 }, title: 'entropy (bits)' }
+  const all = shown.flatMap(({ bits, from, to }) => [bits, from, to].filter(finite))
+  const [least, most] = [Math.min(...all), Math.max(...all)]
+  // room before the first mark, but no entropies below 0 on the axis where there are none
+  const low = least >= 0 && least < 0.1 * (most - least) ? { domainMin: 0 } : {}
+  const x = { type: 'quantitative', scale: { zero: false, padding: 12, ...low }, title: 'entropy (bits)' }
   const tooltip = [
     { field: 'name', title: 'estimate' },
     { field: 'bits', title: 'bits', format: ',.6~g' },
