@@ -22,7 +22,7 @@ test('bits are read from the least significant on', () => {
 
 test('entropy counts', async () => {
   using two = codes()
-  expect(await two.entropy()).toEqual({
+  expect(await two.entropy()).toMatchObject({
     rows: 2,
     features: 10,
     entropyBits: 5,

@@ -4,8 +4,7 @@
 //   npm run experiment              runs what bench/results/recipe.json does not hold yet, twenty minutes on 2 idle cores
 //   npm run experiment -- --fresh   runs everything again
 //   npm run experiment -- --quick   a few steps each, into runs/recipe-quick/: to see that it works
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { availableParallelism, cpus } from 'node:os'
+import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
@@ -15,6 +14,7 @@ import { pictures } from './recipe/pictures.mjs'
 import { allRuns, dataOf, RECIPE } from './recipe/runs.mjs'
 import { gaussianBound } from './recipe/states.mjs'
 import { tables } from './recipe/tables.mjs'
+import { made, rounded, today, write, writeTables } from './recipe/writing.mjs'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const { values: options } = parseArgs({
@@ -55,11 +55,10 @@ for (const [index, run] of missing.entries()) {
   )
 }
 
-mkdirSync(images, { recursive: true })
 for (const [name, svg] of Object.entries(await pictures(figures, spectra()))) {
   write(join(images, `${name}.svg`), svg)
 }
-writeTables(tables(figures))
+writeTables(document, 'recipe', tables(figures))
 
 /** Trains once: the figures of the held-out rows before and after, and those of texts kept out. */
 async function measured({ data: name, settings }) {
@@ -108,45 +107,5 @@ function spectra() {
 }
 
 function save() {
-  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-  const made = {
-    date: today(),
-    cpu: cpus()[0].model.trim(),
-    threads: availableParallelism(),
-    node: process.versions.node,
-    version,
-  }
-  write(results, `${JSON.stringify({ made, common: COMMON, runs: figures }, null, 2)}\n`)
-}
-
-/** Puts each table between its marks, `<!-- recipe:NAME -->` and `<!-- /recipe:NAME -->`. */
-function writeTables(all) {
-  const blank = Object.keys(all).map(name => `<!-- recipe:${name} -->\n<!-- /recipe:${name} -->\n`)
-  let text = existsSync(document) ? readFileSync(document, 'utf8') : blank.join('\n')
-  for (const [name, table] of Object.entries(all)) {
-    const marks = new RegExp(`(<!-- recipe:${name} -->\n)[^]*?(<!-- /recipe:${name} -->)`)
-    if (!marks.test(text)) throw new Error(`${relative(root, document)} has no place for the table ${name}`)
-    text = text.replace(marks, (_, begin, end) => `${begin}${table}\n${end}`)
-  }
-  write(document, text)
-}
-
-function write(path, text) {
-  mkdirSync(dirname(path), { recursive: true })
-  writeFileSync(`${path}.new`, text)
-  renameSync(`${path}.new`, path)
-}
-
-function today() {
-  return new Date().toISOString().slice(0, 10)
-}
-
-/** Four digits are more than a seed leaves. */
-function rounded(figures) {
-  return Object.fromEntries(
-    Object.entries(figures).map(([name, value]) => [
-      name,
-      typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(5)) : value,
-    ]),
-  )
+  write(results, `${JSON.stringify({ made: made(root), common: COMMON, runs: figures }, null, 2)}\n`)
 }

@@ -2,13 +2,11 @@
 //
 //   npm run experiment:synthetic              runs everything, a few minutes on 2 idle cores
 //   npm run experiment:synthetic -- --quick   one seed and few steps, into runs/synthetic-quick/: to see that it works
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { availableParallelism, cpus } from 'node:os'
-import { dirname, join, relative } from 'node:path'
-import process from 'node:process'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { synthetic } from '../dist/index.js'
+import { made, rounded, write, writeTables } from './recipe/writing.mjs'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const { values: options } = parseArgs({ options: { quick: { type: 'boolean', default: false } } })
@@ -16,7 +14,7 @@ const quick = join(root, 'runs', 'synthetic-quick')
 const results = options.quick
   ? join(quick, 'synthetic.json')
   : join(root, 'bench', 'results', 'synthetic.json')
-const document = options.quick ? join(quick, 'tables.md') : join(root, 'docs', 'parts', 'synthetic.md')
+const document = options.quick ? join(quick, 'tables.md') : join(root, 'docs', 'entropy.md')
 
 const SEEDS = options.quick ? [0] : [0, 1, 2]
 const RANKS = [2, 4, 8, 16, 32]
@@ -40,9 +38,10 @@ const tables = {
   rows: await rows(),
   dependent: await dependent(),
   published: await published(),
+  estimated: await estimated(),
 }
-write(results, `${JSON.stringify({ made: made(), common: COMMON, runs: figures }, null, 2)}\n`)
-writeTables(tables)
+write(results, `${JSON.stringify({ made: made(root), common: COMMON, runs: figures }, null, 2)}\n`)
+writeTables(document, 'synthetic', tables)
 
 /** Independent bits at every rank and width: the worst of the seeds. */
 async function independent() {
@@ -145,6 +144,38 @@ async function published() {
   return table(names, lines)
 }
 
+/** What the estimators make of codes that say each bit once, and of codes that repeat them. */
+async function estimated() {
+  const lines = []
+  for (const [kind, name, settings] of [
+    ['independent', '`minimal`', { preset: 'minimal' }],
+    ['independent', 'published, raw input', PUBLISHED],
+    ['markov', '`minimal`', { preset: 'minimal' }],
+    ['common-cause', '`minimal`', { preset: 'minimal' }],
+    ['sparse', '`minimal`', { preset: 'minimal' }],
+  ]) {
+    for (const rank of [2, 4, 8, 16]) {
+      const runs = await overSeeds({ kind, rank, ...settings })
+      const tree = runs.map(({ joint }) => ({ tree: joint?.tree.bits ?? 0 }))
+      const fvu = digits(Math.max(...runs.map(run => run.fvu)))
+      const figures = [range(runs, 'entropyBits'), range(runs, 'jointBits'), range(tree, 'tree')]
+      lines.push([kind, rank, name, digits(runs[0].trueBits), range(runs, 'liveFeatures'), ...figures, fvu])
+    }
+  }
+  const names = [
+    'kind',
+    'r',
+    'recipe',
+    'truth, bits',
+    'live features',
+    'ΣH',
+    '`jointBits`',
+    'tree, held out',
+    'FVU',
+  ]
+  return table(names, lines)
+}
+
 /**
  * ΣH of another code that reconstructs dependent bits exactly: one bit as it is, every other one as two features, on where it rises above
  * and where it falls below the one it follows. For a common cause, which is no bit, that one is the majority of the bits.
@@ -219,42 +250,4 @@ function digits(value) {
 function table(names, lines) {
   const row = cells => `| ${cells.join(' | ')} |`
   return [row(names), row(names.map(() => '---:')), ...lines.map(row)].join('\n')
-}
-
-/** Puts each table between its marks, `<!-- synthetic:NAME -->` and `<!-- /synthetic:NAME -->`. */
-function writeTables(all) {
-  const blank = Object.keys(all).map(name => `<!-- synthetic:${name} -->\n<!-- /synthetic:${name} -->\n`)
-  let text = existsSync(document) ? readFileSync(document, 'utf8') : blank.join('\n')
-  for (const [name, table] of Object.entries(all)) {
-    const marks = new RegExp(`(<!-- synthetic:${name} -->\n)[^]*?(<!-- /synthetic:${name} -->)`)
-    if (!marks.test(text)) throw new Error(`${relative(root, document)} has no place for the table ${name}`)
-    text = text.replace(marks, (_, begin, end) => `${begin}${table}\n${end}`)
-  }
-  write(document, text)
-}
-
-function made() {
-  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-  return {
-    date: new Date().toISOString().slice(0, 10),
-    cpu: cpus()[0].model.trim(),
-    threads: availableParallelism(),
-    node: process.versions.node,
-    version,
-  }
-}
-
-function write(path, text) {
-  mkdirSync(dirname(path), { recursive: true })
-  writeFileSync(`${path}.new`, text)
-  renameSync(`${path}.new`, path)
-}
-
-function rounded(figures) {
-  return Object.fromEntries(
-    Object.entries(figures).map(([name, value]) => [
-      name,
-      typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(5)) : value,
-    ]),
-  )
 }

@@ -1,36 +1,7 @@
 import { BaeError, describe, fromNative } from './errors.js'
-import {
-  type CallOptions,
-  checked,
-  ofType,
-  pathOf,
-  positiveInteger,
-  type RowsOptions,
-  runJob,
-  taken,
-} from './job.js'
+import { type CallOptions, checked, ofType, pathOf, positiveInteger, runJob, taken } from './job.js'
 import native, { type Codes } from './native.js'
-import type { LeftOut } from './states.js'
-
-/** Entropy and sparsity of codes, counted over all rows. Entropies are in bits. */
-export interface EntropyReport extends LeftOut {
-  /** Rows counted. */
-  rows: number
-  /** Features counted: `dSae`. */
-  features: number
-  /** Sum over features of the marginal entropy, in bits. */
-  entropyBits: number
-  /** Mean number of ones in a row. */
-  l0: number
-  /** `l0 / features`: the share of ones. */
-  density: number
-  /** Share of features that are 0 in every row. */
-  deadFraction: number
-  /** Share of features that are 1 in every row. */
-  alwaysOnFraction: number
-  /** Share of features that are 1 in more than half of the rows, always-on ones included. */
-  denseFraction: number
-}
+import { type AddOptions, CodeStatistics, type CountingOptions, type EntropyReport } from './statistics.js'
 
 /** Packed codes by shape: what {@link BinaryCodes} is, and what a service may have stored. */
 export interface PackedCodes {
@@ -146,12 +117,16 @@ export class BinaryCodes implements PackedCodes, Disposable, AsyncDisposable {
     return Uint32Array.from(on)
   }
 
-  /** Entropy and sparsity over all rows, counted exactly. */
-  async entropy(options: Omit<RowsOptions, 'device' | 'threads'> = {}): Promise<EntropyReport> {
-    const { signal, onProgress } = checked(options)
-    const codes = this.#live()
-    const { json } = await runJob(on => native.startCodesEntropy(codes, on), { signal, progress: onProgress })
-    return JSON.parse(json) as EntropyReport
+  /**
+   * Entropy and sparsity over all rows, counted exactly, with intervals.
+   *
+   * @throws BaeError as {@link CodeStatistics.add}; `OUT_OF_MEMORY` (pairs of too many features).
+   */
+  async entropy(options: CountingOptions & Omit<AddOptions, 'firstRow'> = {}): Promise<EntropyReport> {
+    const { signal } = checked(options)
+    using statistics = new CodeStatistics(this.dSae, options)
+    await statistics.add(this, options)
+    return await statistics.report({ signal })
   }
 
   /**

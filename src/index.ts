@@ -10,7 +10,6 @@ export {
 } from './bench.js'
 export {
   BinaryCodes,
-  type EntropyReport,
   type PackedCodes,
   type SaveCodesOptions,
 } from './codes.js'
@@ -39,7 +38,10 @@ export {
   type InputOptions,
   type Matrix,
   type ModelConfig,
+  type StatisticsOptions,
 } from './model.js'
+export { checkPlot, type PlotOptions, plotEntropy } from './plot/plot.js'
+export type { PlottedFigures, PlottedReport } from './plot/plotted.js'
 export type {
   ArrowChunk,
   ArrowStates,
@@ -53,12 +55,35 @@ export type {
   TensorStates,
 } from './states.js'
 export {
+  type AddOptions,
+  type CodeFigures,
+  CodeStatistics,
+  type CountingOptions,
+  type EntropyReport,
+  type JointEntropy,
+  type PairFigures,
+  pairBytes,
+  type Sparsity,
+  type SubsetEntropy,
+} from './statistics.js'
+export {
+  type SweepEvent,
+  type SweepOptions,
+  type SweepReport,
+  type SweepRun,
+  type SweepStatus,
+  sweep,
+  type VariedSetting,
+} from './sweep.js'
+export { type SweepEntropyOptions, type SweepEntropyReport, sweepEntropy } from './sweep-entropy.js'
+export {
   type Recovery,
   type SyntheticOptions,
   type SyntheticReport,
   type SyntheticSettings,
   synthetic,
 } from './synthetic.js'
+
 export {
   type TrainOptions,
   type TrainOutcome,
@@ -67,3 +92,4 @@ export {
   type TrainSettings,
   train,
 } from './train.js'
+export type { Spectrum, Yardsticks } from './yardsticks.js'

@@ -1,11 +1,4 @@
-import {
-  type BinaryCodes,
-  type EntropyReport,
-  nativeCodes,
-  type PackedCodes,
-  type SaveCodesOptions,
-  wrapCodes,
-} from './codes.js'
+import { type BinaryCodes, nativeCodes, type PackedCodes, type SaveCodesOptions, wrapCodes } from './codes.js'
 import { deviceOf } from './devices.js'
 import { BaeError, describe } from './errors.js'
 import { defined } from './events.js'
@@ -14,13 +7,24 @@ import {
   checked,
   ofType,
   pathOf,
+  positiveInteger,
   type RowsOptions,
   runJob,
   taken,
   threadsOf,
 } from './job.js'
 import native, { type Job, type Model, type States } from './native.js'
+import { type DataPart, partsOf, pathsOf, withKept } from './parts.js'
 import { type LeftOut, type StatesInput, type StatesOptions, withStates } from './states.js'
+import {
+  type CodeStatistics,
+  type CountingOptions,
+  countRequest,
+  type EntropyReport,
+  type Sparsity,
+  wrapStatistics,
+} from './statistics.js'
+import type { Yardsticks } from './yardsticks.js'
 
 /** What `cfg.json` of a model holds. */
 export interface ModelConfig {
@@ -32,7 +36,6 @@ export interface ModelConfig {
   [setting: string]: unknown
 }
 
-/** How well a model makes hidden states again, and how sparse its codes are; over all rows. */
 /** What {@link BinaryAutoencoder.encodeToFile} wrote. Rows that were left out have no codes: codes then are fewer than the data's rows. */
 export interface EncodedFile extends LeftOut {
   rows: number
@@ -40,7 +43,8 @@ export interface EncodedFile extends LeftOut {
   out: string
 }
 
-export interface Evaluation extends Omit<EntropyReport, 'features'> {
+/** How well a model makes hidden states again, and how sparse its codes are; over all rows. */
+export interface Evaluation extends Sparsity, LeftOut {
   /** Mean squared error of the reconstruction over all values, in squared units of the input. */
   mse: number
   /** `1 - fvu`: the share of the variance (about each column's mean) that the reconstruction explains. NaN where the rows are all alike. */
@@ -60,6 +64,14 @@ export interface Matrix {
 
 /** Options of the calls that take hidden states and a model. */
 export interface InputOptions extends RowsOptions, StatesOptions {}
+
+/** What to count of which rows. */
+export interface StatisticsOptions extends InputOptions, CountingOptions {
+  /** Figures for groups of rows too: by a column that the data brings, or by file. */
+  by?: 'layer' | 'position' | 'group' | 'sequence' | 'token' | 'file' | undefined
+  /** Count one part of the rows only: part `shard`, from 1, of `of`. Merged, all parts are the whole. */
+  shard?: { shard: number; of: number } | undefined
+}
 
 /** @internal Wraps a model that the addon made. */
 export let wrapModel: (model: Model) => BinaryAutoencoder
@@ -170,10 +182,39 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
     }
   }
 
-  /** Entropy and sparsity of the codes of hidden states, counted over all rows without keeping the codes. */
-  async entropy(x: StatesInput, options: InputOptions = {}): Promise<EntropyReport> {
-    const { json } = await this.#over(x, options, native.startEntropy)
-    return JSON.parse(json) as EntropyReport
+  /**
+   * Counts the codes of hidden states in one pass, without keeping them. Rows are taken for clustered by sequence where all of the data says
+   * what those are.
+   *
+   * @throws BaeError as {@link encode}; `INVALID_ARGUMENT` also for a column that the data lacks; `OUT_OF_MEMORY`.
+   */
+  async statistics(x: StatesInput, options: StatisticsOptions = {}): Promise<CodeStatistics> {
+    const { by, shard } = checked(options)
+    if (by !== undefined) ofType('by', 'string', by)
+    // without waiting where it can be: arrays are taken hold of before this call returns
+    const grouped = isTakenApart(x, by)
+      ? await takenApart(x, by, options.signal)
+      : { x, request: by && { by } }
+    const request = { ...countRequest(options), ...grouped.request, ...(shard && shardOf(shard)) }
+    const { job, json } = await this.#over(grouped.x, options, (model, states, place, on) =>
+      native.startCount(model, states, request, place, on),
+    )
+    return wrapStatistics(taken(job.takeStatistics(), 'counts'), JSON.parse(json) as LeftOut)
+  }
+
+  /** Entropy and sparsity of the codes of hidden states: {@link statistics}, and what they say. */
+  async entropy(x: StatesInput, options: StatisticsOptions = {}): Promise<EntropyReport> {
+    using statistics = await this.statistics(x, options)
+    return await statistics.report({ signal: options.signal })
+  }
+
+  /**
+   * What else is said about hidden states, to compare the entropy of their codes with: spectra, intrinsic dimension, and the bits that a
+   * Gaussian needs at the same error. Takes 16 dIn² bytes.
+   */
+  async yardsticks(x: StatesInput, options: InputOptions = {}): Promise<Yardsticks> {
+    const { json } = await this.#over(x, options, native.startYardsticks)
+    return JSON.parse(json) as Yardsticks
   }
 
   /** Reconstruction error and sparsity on hidden states, over all rows. */
@@ -235,4 +276,35 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
       return runJob(on => start(model, states, place, on), { signal, progress: onProgress })
     })
   }
+}
+
+function shardOf(shard: { shard: number; of: number }) {
+  if (typeof shard !== 'object' || shard === null) {
+    throw new BaeError('INVALID_ARGUMENT', `shard must be { shard, of }, not ${describe(shard)}`)
+  }
+  return { shard: positiveInteger('shard.shard', shard.shard), shards: positiveInteger('shard.of', shard.of) }
+}
+
+/** Whether groups are made of files, or perhaps of layers along an axis of theirs. */
+function isTakenApart(x: StatesInput, by: StatisticsOptions['by']): by is 'file' | 'layer' {
+  const first: unknown = Array.isArray(x) ? x[0] : x
+  return by === 'file' || (by === 'layer' && (typeof first === 'string' || first instanceof URL))
+}
+
+/** Files by the groups they are, with their names. */
+async function takenApart(
+  x: StatesInput,
+  by: 'file' | 'layer',
+  signal: AbortSignal | undefined,
+): Promise<{ x: StatesInput; request: { by: string; files?: (number | string)[] } }> {
+  const given = pathsOf(x, 'grouping by file', 'count rows in memory group by group')
+  // what is picked already has its column
+  if (by === 'layer' && given.every(spec => /:layer=\d+$/.test(spec))) return { x: given, request: { by } }
+  const parts = await withKept(kept => partsOf(given, { by, where: [], signal, kept }))
+  if (by === 'layer') {
+    const isColumn = parts.some(({ where }) => where.length)
+    return { x: isColumn ? given : parts.flatMap(({ data }) => data), request: { by } }
+  }
+  const name = ({ value = '' }: DataPart) => (Number.isInteger(value) ? value : String(value))
+  return { x: parts.flatMap(({ data }) => data), request: { by, files: parts.map(name) } }
 }

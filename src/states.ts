@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url'
 import { types } from 'node:util'
 import { BaeError, describe, fromNative } from './errors.js'
 import { ofType, onAbort, positiveInteger, runJob } from './job.js'
-import native, { type Spool, type States, type StatesPart } from './native.js'
+import native, { type KeptFiles, type Spool, type States, type StatesPart } from './native.js'
 
 /** Typed arrays that hold hidden states. `Uint16Array` holds the bits of float16 or bfloat16: say which. */
 export type FloatArray = Float32Array | Float64Array | Uint16Array
@@ -109,13 +109,21 @@ const MEMORY = 2 ** 30
  */
 export async function withStates<T>(
   input: StatesInput,
-  options: StatesOptions & { signal?: AbortSignal | undefined; memory?: number | undefined },
+  options: StatesOptions & {
+    signal?: AbortSignal | undefined
+    memory?: number | undefined
+    kept?: KeptFiles | undefined
+  },
   start: (states: States) => T | Promise<T>,
 ): Promise<T> {
   const { dIn, signal, memory = MEMORY, skipInvalid = false } = options
   if (dIn !== undefined) positiveInteger('dIn', dIn)
   ofType('skipInvalid', 'boolean', skipInvalid)
-  const chosen = { where: conditionsOf(options.where), skipInvalid }
+  const chosen = {
+    where: conditionsOf(options.where),
+    skipInvalid,
+    ...(options.kept && { kept: options.kept }),
+  }
   if (!isSeries(input)) return start({ ...single(input, dIn), ...chosen })
   const series = new Series(dIn, memory, skipInvalid)
   try {

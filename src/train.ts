@@ -11,7 +11,7 @@ import {
 } from './events.js'
 import { type CallOptions, checked, onAbort, runJob, taken, tell } from './job.js'
 import { type BinaryAutoencoder, wrapModel } from './model.js'
-import native from './native.js'
+import native, { type KeptFiles } from './native.js'
 import { type Kinds, settingsJson } from './settings.js'
 import { conditionsOf, type StatesInput, type StatesOptions, withStates } from './states.js'
 
@@ -170,10 +170,12 @@ export function train(data: StatesInput, options: TrainOptions = {}): TrainRun {
 export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainEvent>, AsyncDisposable {
   readonly #log = new EventLog()
   readonly #cancel = new AbortController()
+  readonly #kept: KeptFiles | undefined
   readonly #outcome: Promise<TrainOutcome>
 
-  /** @internal */
-  constructor(data: StatesInput, options: TrainOptions) {
+  /** @internal `kept` holds bytes of files for the next run. */
+  constructor(data: StatesInput, options: TrainOptions, kept?: KeptFiles) {
+    this.#kept = kept
     this.#outcome = this.#follow(data, options).finally(() => this.#log.end())
     this.#outcome.catch(() => {})
   }
@@ -261,7 +263,7 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
     }
     const { job, json: done } = await withStates(
       data,
-      { dIn, signal, memory: spooled(settings.memory), skipInvalid },
+      { dIn, signal, memory: spooled(settings.memory), skipInvalid, kept: this.#kept },
       states => runJob(on => native.startTrain(states, json, on), watch),
     )
     const { history, ...result } = JSON.parse(done) as TrainResult & Pick<TrainOutcome, 'history'>
@@ -315,7 +317,8 @@ export const TRAIN_SETTINGS: Kinds<TrainSettings> = {
   tensorboard: 'boolean',
 }
 
-const SETTINGS: Kinds<TrainSettings & { where: string[]; skipInvalid: boolean | undefined }> = {
+/** @internal The same, and which rows are taken. */
+export const SETTINGS: Kinds<TrainSettings & { where: string[]; skipInvalid: boolean | undefined }> = {
   ...TRAIN_SETTINGS,
   where: 'strings',
   skipInvalid: 'boolean',

@@ -46,13 +46,17 @@ describe('the package', () => {
       'dist-cjs/index.js',
       'dist-cjs/index.d.ts',
       'dist-cjs/package.json',
+      'assets/assets.cjs',
+      'assets/Inter-Regular.ttf',
+      'assets/LICENSE-Inter.txt',
       'native/load.cjs',
       'native/load.d.cts',
       'native/binding.cjs',
       'native/binding.d.cts',
     ]
     expect(packed).toEqual(expect.arrayContaining(needed))
-    const expected = /^(dist|dist-cjs|native)\/|^(package\.json|README\.md|CHANGELOG\.md|LICENSE[\w.-]*)$/
+    const expected =
+      /^(dist|dist-cjs|assets|native)\/|^(package\.json|README\.md|CHANGELOG\.md|LICENSE[\w.-]*)$/
     expect(packed.filter(path => !expected.test(path))).toEqual([])
     expect(packed.filter(path => /tsbuildinfo|\.map$|\.rs$/.test(path))).toEqual([])
   })

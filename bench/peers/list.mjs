@@ -47,3 +47,9 @@ export const GPU_PEERS = {
 
 /** The peer of `encode`: the f32 product alone. */
 export const PRODUCT = { 'torch-product': torch('torch_product.py') }
+
+/** What others pay for hidden states at which error (`npm run experiment:rate`). */
+export const RATE = torch('torch_rate.py')
+
+/** Peers that count codes (`npm run bench:entropy`). */
+export const COUNTING = { numpy: torch('counting.py', 'numpy'), torch: torch('counting.py', 'torch') }

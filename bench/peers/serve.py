@@ -1,15 +1,13 @@
-"""JSON lines on stdin and stdout for a peer written in Python, and what all of them need: the fixture and the check.
+"""What steps of a peer written in PyTorch need: the fixture, the check and the commands.
 
 `--cuda` works on the first CUDA device, and with `--tf32` lets its products round their factors.
 """
 
-import json
-import os
 import resource
 import sys
-import time
 
 import torch
+from lines import answer_lines, milliseconds
 from safetensors import safe_open
 
 CUDA = "--cuda" in sys.argv
@@ -42,12 +40,6 @@ class Fixture:
         }
 
 
-def milliseconds(run):
-    began = time.perf_counter()
-    run()
-    return (time.perf_counter() - began) * 1000
-
-
 def milliseconds_each(run, count):
     """Of each of `count` runs; on a GPU of all together, shared out, because waiting for each would stall it."""
     if not CUDA:
@@ -65,9 +57,6 @@ def milliseconds_each(run, count):
 def serve(name, peer):
     """`peer(fixture)` gives an object with `losses_and_gradients()`, which changes no parameter, and `step()`; or with
     `prepare(rows)` and `encode(rows)`, of which only the second is timed. It may say with `variant` how it chose to work."""
-    # what libraries print must not end up between the lines of the protocol
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
     state = {}
 
     def command(cmd, **given):
@@ -92,15 +81,7 @@ def serve(name, peer):
             return {"ms": [milliseconds(lambda: state["peer"].encode(given["rows"]))]}
         return {"error": f"no such command: {cmd}"}
 
-    for line in sys.stdin:
-        asked = json.loads(line)
-        if asked["cmd"] == "close":
-            break
-        try:
-            answer = command(**asked)
-        except Exception as error:  # the driver prints it and goes on with the other peers
-            answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
-        print(json.dumps(answer), file=answers)
+    answer_lines(command)
 
 
 def peak():

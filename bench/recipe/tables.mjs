@@ -201,16 +201,17 @@ function covariance(of) {
   )
 }
 
-function markdown(head, lines) {
+/** A table as Markdown, numbers on the right. */
+export function markdown(head, lines) {
   const row = cells => `| ${cells.join(' | ')} |`
   const isText = head.map((_, at) => lines.some(line => !/^[\d.,e×⁻⁰¹²³⁴⁵⁶⁷⁸⁹ −-]*$/.test(String(line[at]))))
   return [row(head), row(isText.map(text => (text ? '---' : '---:'))), ...lines.map(row)].join('\n')
 }
 
 const average = values => values.reduce((sum, value) => sum + value, 0) / values.length
-const fvu = value => (value < 10 ? value.toFixed(3).replace(/^0/, '') : value.toPrecision(3))
-const bits = value => (value >= 1000 ? Math.round(value).toLocaleString('en-US') : value.toFixed(0))
-const times = value => (value < 100 ? value.toFixed(2) : bits(value))
+export const fvu = value => (value < 10 ? value.toFixed(3).replace(/^0/, '') : value.toPrecision(3))
+export const bits = value => (value >= 1000 ? Math.round(value).toLocaleString('en-US') : value.toFixed(0))
+export const times = value => (value < 100 ? value.toFixed(2) : bits(value))
 const share = value => value.toFixed(3).replace(/^0/, '')
 const small = value => (value < 0.01 ? value.toFixed(5).replace(/^0/, '') : fvu(value))
 const count = fraction => Math.round(fraction * D_SAE).toLocaleString('en-US')

@@ -1,7 +1,6 @@
 use crate::error::Failure;
 use crate::job::{self, End, Events, Job};
-use crate::model::figures;
-use bae_codes::{BitMatrix, Statistics};
+use bae_codes::BitMatrix;
 use bae_data::{CodesWriter, read_codes};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -35,9 +34,7 @@ impl Codes {
     #[napi(factory, catch_unwind)]
     pub fn from_bytes(bytes: &[u8], rows: u32, d_sae: u32) -> Result<Self, &'static str> {
         let codes = BitMatrix::from_bytes(bytes, rows as usize, d_sae as usize);
-        let refuse =
-            |error: bae_codes::CodesError| Failure { code: "SHAPE_MISMATCH", message: error.to_string() };
-        Ok(Codes::from(codes.map_err(refuse)?))
+        Ok(Codes::from(codes.map_err(Failure::from)?))
     }
 
     /// Number of codes.
@@ -71,25 +68,6 @@ impl Codes {
     pub fn dispose(&self) {
         self.codes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
     }
-}
-
-/// Counts codes in memory.
-#[napi(catch_unwind)]
-pub fn start_codes_entropy(
-    codes: &Codes,
-    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
-) -> Result<Job, &'static str> {
-    let codes = codes.get()?;
-    job::start(on_event, move |context| {
-        let mut statistics = Statistics::new(codes.features());
-        for rows in codes.chunks(1 << 16) {
-            statistics.add(&rows).expect("one width");
-            if !context.rows(statistics.rows() as usize, codes.rows()) {
-                return Ok(End::Cancelled(json!({})));
-            }
-        }
-        Ok(End::Done(figures(&statistics)))
-    })
 }
 
 /// Reads a codes file.

@@ -1,3 +1,4 @@
+use bae_codes::CodesError;
 use bae_data::DataError;
 use bae_train::TrainError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +20,12 @@ impl Failure {
 
 impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Self {
+        Self { code: error.code(), message: error.to_string() }
+    }
+}
+
+impl From<CodesError> for Failure {
+    fn from(error: CodesError) -> Self {
         Self { code: error.code(), message: error.to_string() }
     }
 }

@@ -3,7 +3,8 @@
 use crate::codes::Codes;
 use crate::error::{Failure, guard};
 use crate::model::{Loaded, Model};
-use bae_codes::BitMatrix;
+use crate::statistics::Statistics;
+use bae_codes::{BitMatrix, GroupedStatistics};
 use bae_kernels::Isa;
 use napi::bindgen_prelude::*;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode as Mode};
@@ -35,6 +36,8 @@ pub struct Output {
     pub model: Option<Arc<Loaded>>,
     /// For `takeCodes`.
     pub codes: Option<BitMatrix>,
+    /// For `takeStatistics`.
+    pub statistics: Option<GroupedStatistics>,
     /// For `takeValues`.
     pub values: Option<Vec<f32>>,
 }
@@ -111,6 +114,12 @@ impl Job {
     #[napi(catch_unwind)]
     pub fn take_codes(&self) -> Option<Codes> {
         self.take(|output| output.codes.take()).map(Codes::from)
+    }
+
+    /// The counts that the job made, once.
+    #[napi(catch_unwind)]
+    pub fn take_statistics(&self) -> Option<Statistics> {
+        self.take(|output| output.statistics.take()).map(Statistics::from)
     }
 
     /// The values that the job made, once; not copied.

@@ -6,7 +6,7 @@ use bae_codes::BitMatrix;
 use bae_data::{CodesWriter, LAYER_NORM, load_model, save_model};
 use bae_gpu::Widths;
 use bae_model::{Architecture, Cpu, Estimator, Parameters, Precision};
-use bae_train::{Applied, Codes as CodeFigures, Engine, MAX_THREADS, Task, encode_chunks, evaluate};
+use bae_train::{Applied, Engine, MAX_THREADS, Task, encode_chunks, evaluate, yardsticks};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use serde_json::{Map, Value, json};
@@ -48,7 +48,7 @@ impl Loaded {
     }
 
     /// The model where it is asked for.
-    fn on(&self, Place { device, threads }: Place) -> std::result::Result<Applied, Failure> {
+    pub fn on(&self, Place { device, threads }: Place) -> std::result::Result<Applied, Failure> {
         let threads = threads as usize;
         if threads > MAX_THREADS {
             let message = format!("threads is {threads}: it must be at most {MAX_THREADS}");
@@ -64,7 +64,7 @@ impl Loaded {
     }
 
     /// Opens hidden states that this model can take, and chooses rows.
-    fn open(&self, states: Held, context: &Context) -> std::result::Result<Chosen, Failure> {
+    pub fn open(&self, states: Held, context: &Context) -> std::result::Result<Chosen, Failure> {
         let chosen = states.choose(context)?;
         chosen.data.require_d_in(self.cpu.d_in(), "the model")?;
         Ok(chosen)
@@ -84,7 +84,8 @@ impl From<Arc<Loaded>> for Model {
 }
 
 impl Model {
-    fn get(&self) -> std::result::Result<Arc<Loaded>, Failure> {
+    /// The model, unless disposed.
+    pub fn get(&self) -> std::result::Result<Arc<Loaded>, Failure> {
         let loaded = self.loaded.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         loaded.clone().ok_or_else(|| Failure::disposed("model"))
     }
@@ -245,9 +246,9 @@ pub fn start_evaluate(
     })
 }
 
-/// Counts the codes of all rows.
+/// Measures hidden states beside what the model makes of them.
 #[napi(catch_unwind)]
-pub fn start_entropy(
+pub fn start_yardsticks(
     model: &Model,
     states: States,
     place: Place,
@@ -257,21 +258,7 @@ pub fn start_entropy(
     job::start(on_event, move |context| {
         let chosen = model.open(states, context)?;
         let rows = chosen.rows.count();
-        let mut statistics = bae_codes::Statistics::new(model.cpu.d_sae());
-        encode_chunks(&model.on(place)?, &chosen.feed(), |done, x, codes| {
-            statistics.add(&codes).expect("codes of one model");
-            Ok(context.rows(done + x.nrows(), rows))
-        })?;
-        Ok(End::Done(chosen.complete(figures(&statistics))))
+        let measured = yardsticks(&model.on(place)?, &chosen.feed(), |done| context.rows(done, rows))?;
+        Ok(End::Done(serde_json::to_value(measured).expect("plain numbers")))
     })
-}
-
-/// Rows, features and what was counted, as `entropy` reports it.
-pub fn figures(statistics: &bae_codes::Statistics) -> Value {
-    let mut figures = json!({ "rows": statistics.rows(), "features": statistics.features() });
-    let counted = serde_json::to_value(CodeFigures::from(statistics)).expect("plain numbers");
-    if let (Value::Object(figures), Value::Object(counted)) = (&mut figures, counted) {
-        figures.extend(counted);
-    }
-    figures
 }

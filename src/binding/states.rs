@@ -2,6 +2,7 @@
 
 use crate::error::Failure;
 use crate::job::{self, Context, End, Events, Job};
+use crate::kept_files::KeptFiles;
 use bae_data::{Condition, DataError, Dataset, Feed, Floats, Order, RowSet, Selection, Source};
 use bae_train::{READ_ONCE, TrainError};
 use half::{bf16, f16};
@@ -21,6 +22,8 @@ pub struct States<'env> {
     pub parts: Option<Vec<StatesPart>>,
     /// What came in one by one; the call takes it over.
     pub spool: Option<ClassInstance<'env, Spool>>,
+    /// What keeps the bytes of the files for the next call, if anything does.
+    pub kept: Option<ClassInstance<'env, KeptFiles>>,
     /// Conditions that rows must meet to be taken.
     #[napi(js_name = "where")]
     pub conditions: Option<Vec<String>>,
@@ -48,6 +51,7 @@ pub struct StatesPart {
 /// Hidden states that are safe from whatever JavaScript does next, and which of them are taken.
 pub struct Held {
     sources: Sources,
+    kept: Option<Arc<bae_data::KeptFiles>>,
     conditions: Vec<String>,
     skip_invalid: bool,
 }
@@ -73,8 +77,9 @@ impl States<'_> {
                 return Err(Failure { code: "INVALID_ARGUMENT", message });
             }
         };
+        let kept = self.kept.map(|kept| kept.get()).transpose()?;
         let conditions = self.conditions.unwrap_or_default();
-        Ok(Held { sources, conditions, skip_invalid: self.skip_invalid.unwrap_or(false) })
+        Ok(Held { sources, kept, conditions, skip_invalid: self.skip_invalid.unwrap_or(false) })
     }
 }
 
@@ -202,9 +207,10 @@ impl Held {
 
     /// Opens all of it.
     pub fn open(self) -> std::result::Result<Dataset, Failure> {
-        Ok(match self.sources {
-            Sources::Files(files) => Dataset::open(&files)?,
-            Sources::Parts(parts) => Dataset::new(parts)?,
+        Ok(match (self.sources, &self.kept) {
+            (Sources::Files(files), Some(kept)) => Dataset::open_kept(&files, kept)?,
+            (Sources::Files(files), None) => Dataset::open(&files)?,
+            (Sources::Parts(parts), _) => Dataset::new(parts)?,
         })
     }
 }

@@ -17,15 +17,33 @@ pub fn start_train(
     options_json: String,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
-    let options: TrainOptions = serde_json::from_str(&options_json)
-        .map_err(|error| Failure { code: "INVALID_ARGUMENT", message: format!("options: {error}") })?;
-    let states = states.hold()?;
+    let (options, states) = (options_of(&options_json)?, states.hold()?);
     job::start(on_event, move |context| {
         let data = states.open()?;
         let outcome =
             bae_train::train(&data, &options, context.cancel_flag(), &mut |event| context.progress(event))?;
         finish(context, outcome)
     })
+}
+
+/// Says what training would refuse of these options, from the headers of the data alone; done with `{ rows, dIn, dSae }`.
+#[napi(catch_unwind)]
+pub fn start_check_training(
+    states: States,
+    options_json: String,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    let (options, states) = (options_of(&options_json)?, states.hold()?);
+    job::start(on_event, move |_| {
+        let data = states.open()?;
+        let plan = options.check(&data)?;
+        Ok(End::Done(json!({ "rows": data.rows(), "dIn": data.d_in(), "dSae": plan.d_sae })))
+    })
+}
+
+fn options_of(json: &str) -> std::result::Result<TrainOptions, Failure> {
+    serde_json::from_str(json)
+        .map_err(|error| Failure { code: "INVALID_ARGUMENT", message: format!("options: {error}") })
 }
 
 /// Hands over what a run came to, also when it was stopped.

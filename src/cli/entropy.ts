@@ -1,28 +1,126 @@
-import type { Command } from 'commander'
-import { BinaryAutoencoder } from '../index.js'
-import { type Measuring, measuring } from './options.js'
-import type { Run } from './output.js'
-import { figure, leftOut, plural, sparsityRows, table } from './text.js'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import {
+  BinaryAutoencoder,
+  checkPlot,
+  pairBytes,
+  plotEntropy,
+  type StatisticsOptions,
+  sweepEntropy,
+} from '../index.js'
+import { entropyLines, groupLines } from './entropy-text.js'
+import { type Measuring, measuring, overwrite as overwriting } from './options.js'
+import { type Context, type Run, UsageError } from './output.js'
+import { bytes, leftOut } from './text.js'
+
+interface Options extends Measuring {
+  yardsticks?: boolean
+  by?: StatisticsOptions['by']
+  pairs?: boolean
+  subset?: number[]
+  shard?: { shard: number; of: number }
+  out?: string
+  plot?: string
+  overwrite?: boolean
+}
 
 export function entropy(program: Command, run: Run): Command {
-  return measuring(program, 'entropy')
+  return measuring(program, 'entropy', '[data...]')
     .description('entropy, in bits, and sparsity of the codes of hidden states, counted over all rows')
+    .addOption(
+      new Option(
+        '--by <column>',
+        'figures for each group of rows too: by a column of the data, or by file',
+      ).choices(['layer', 'position', 'group', 'sequence', 'token', 'file']),
+    )
+    .option(
+      '--pairs',
+      'count all pairs of features: the strongest dependencies, and bounds of the entropy of whole codes; takes 8 d_sae² bytes',
+    )
+    .option(
+      '--subset <features>',
+      'entropy of these features taken together, as 3,17,42 (at most 20)',
+      features,
+    )
+    .option(
+      '--yardsticks',
+      'lines to compare with: spectra of the hidden states, their intrinsic dimension, the bits a Gaussian needs at the same error',
+    )
+    .option('--shard <part>', 'count one part of the rows, as 3/16, to be merged by `bae merge`', part)
+    .option('--out <file>', 'keep the counts in a file (safetensors), for `bae merge`')
+    .option(
+      '--plot <file>',
+      'draw the report: .svg, .png, or .html, which needs no network and shows figures under the pointer',
+      picture,
+    )
+    .addOption(overwriting('a file'))
     .action(
-      run(async ({ signal, progress, result }, dir: string, data: string[], chosen: Measuring) => {
-        using model = await BinaryAutoencoder.load(dir, { signal })
-        const report = await model.entropy(data, {
-          signal,
-          ...chosen,
-          onProgress: progress.rows,
-        })
-        result(report, [
-          `${plural(report.rows, 'row')}, ${plural(report.features, 'feature')}`,
-          ...leftOut(report),
-          ...table([
-            ['entropy', `${figure(report.entropyBits)} bits (sum over features of the marginal entropy)`],
-            ...sparsityRows(report, report.features),
-          ]),
-        ])
+      run(async (context, dir: string, data: string[], options: Options) => {
+        const { plot, overwrite } = options
+        // says no before all rows are read
+        if (plot !== undefined) await checkPlot(plot, { overwrite })
+        const { report, lines } = existsSync(join(dir, 'sweep.json'))
+          ? await ofSweep(context, dir, data, options)
+          : await ofModel(context, dir, data, options)
+        if (plot !== undefined) await plotEntropy(report, plot, { overwrite })
+        context.result(report, [...lines, ...(plot === undefined ? [] : [`The picture is in ${plot}.`])])
       }),
     )
+}
+
+async function ofModel({ signal, progress }: Context, dir: string, data: string[], options: Options) {
+  const { out, plot, overwrite, yardsticks = false, ...chosen } = options
+  if (data.length === 0) throw new UsageError('missing required argument data: files of hidden states')
+  using model = await BinaryAutoencoder.load(dir, { signal })
+  if (chosen.pairs) {
+    progress.note(`counts of all pairs take ${bytes(pairBytes(model.dSae))}${chosen.by ? ' a group' : ''}`)
+  }
+  const { by, shard, pairs, subset, ...rows } = chosen
+  using counts = await model.statistics(data, { signal, ...chosen, onProgress: progress.rows })
+  if (out !== undefined) await counts.save(out, { signal, overwrite })
+  const report = {
+    ...(await counts.report({ signal })),
+    ...(yardsticks && {
+      yardsticks: await model.yardsticks(data, { signal, ...rows, onProgress: progress.rows }),
+    }),
+  }
+  const lines = [
+    ...entropyLines(report),
+    ...leftOut(report),
+    ...(out === undefined ? [] : [`The counts are in ${out}.`]),
+  ]
+  return { report, lines }
+}
+
+async function ofSweep({ signal, progress }: Context, dir: string, data: string[], options: Options) {
+  const { by, out, plot, overwrite, shard, ...chosen } = options
+  for (const [name, value] of Object.entries({ by, out, shard })) {
+    if (value !== undefined)
+      throw new UsageError(`--${name} is for one model; ${dir} is a sweep, one group for each of its models`)
+  }
+  const report = await sweepEntropy(dir, {
+    signal,
+    ...chosen,
+    ...(data.length && { data }),
+    onProgress: progress.rows,
+  })
+  return { report, lines: groupLines(report) }
+}
+
+function features(text: string): number[] {
+  const list = text.split(',').map(feature => (feature.trim() === '' ? Number.NaN : Number(feature)))
+  if (list.every(feature => Number.isSafeInteger(feature) && feature >= 0)) return list
+  throw new InvalidArgumentError('It must be features, numbered from 0, as 3,17,42.')
+}
+
+function part(text: string): { shard: number; of: number } {
+  const [, shard, of] = /^(\d+)\/(\d+)$/.exec(text.trim())?.map(Number) ?? []
+  if (shard && of && shard <= of) return { shard, of }
+  throw new InvalidArgumentError('It must be a part of a whole, as 3/16: parts are numbered from 1.')
+}
+
+function picture(path: string): string {
+  if (/\.(svg|png|html)$/i.test(path)) return path
+  throw new InvalidArgumentError('Its name must end in .svg, .png or .html.')
 }

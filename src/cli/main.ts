@@ -8,6 +8,7 @@ import { encode } from './encode.js'
 import { entropy } from './entropy.js'
 import { evaluate } from './evaluate.js'
 import { inspect } from './inspect.js'
+import { merge } from './merge.js'
 import {
   context,
   Interruption,
@@ -19,6 +20,7 @@ import {
   type Work,
   withOutput,
 } from './output.js'
+import { sweep } from './sweep.js'
 import { synthetic } from './synthetic.js'
 import { train } from './train.js'
 
@@ -67,7 +69,7 @@ function program(signal: AbortSignal): Command {
         given.progress.stop()
       }
     }
-  for (const command of [train, encode, entropy, evaluate, inspect, devices, bench, synthetic])
+  for (const command of [train, sweep, encode, entropy, merge, evaluate, synthetic, inspect, devices, bench])
     withOutput(command(program, run))
   return program
 }

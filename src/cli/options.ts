@@ -70,8 +70,8 @@ export const choosing = () => [
 export const overwrite = (what: string) => new Option('--overwrite', `replace ${what} that is there already`)
 
 /** `bae NAME MODEL DATA…` */
-export function measuring(program: Command, name: string): Command {
-  const command = program.command(name).argument('<model>', MODEL).argument('<data...>', DATA)
+export function measuring(program: Command, name: string, data = '<data...>'): Command {
+  const command = program.command(name).argument('<model>', MODEL).argument(data, DATA)
   for (const option of [...choosing(), device('cpu'), threads()]) command.addOption(option)
   return command
 }

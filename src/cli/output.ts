@@ -16,6 +16,9 @@ export class UsageError extends BaeError {
   }
 }
 
+/** Some of the work failed; the result, which says so too, has been printed. */
+export class Incomplete extends BaeError {}
+
 /** Ctrl-C, or a request to end: exit status 130 or 143. */
 export class Interruption extends Error {
   override readonly name = 'AbortError'
@@ -69,7 +72,7 @@ export function print(text: string): void {
 /** Reports a failure, one line on stderr and with `--json` a document on stdout, and gives the exit status. */
 export function reportFailure(error: unknown, json: boolean): number {
   const failure = describe(error)
-  if (json) print(JSON.stringify({ error: failure.document }, null, 2))
+  if (json && !(error instanceof Incomplete)) print(JSON.stringify({ error: failure.document }, null, 2))
   process.stderr.write(`bae: ${failure.document.message}\n`)
   return failure.status
 }

@@ -100,6 +100,7 @@ function summary(report: SyntheticReport): string[] {
         `${figure(report.trueBits)} bits jointly, ${figure(report.trueMarginalBits)} summed over the bits`,
       ],
       ['code', `${figure(report.entropyBits)} bits summed over ${count(report.liveFeatures)} live features`],
+      ...jointRows(report),
       [
         'joint, plug-in',
         `${figure(report.plugInJointBits)} bits; of the true bits on these rows ${figure(report.plugInTrueBits)}` +
@@ -116,4 +117,11 @@ function summary(report: SyntheticReport): string[] {
       ],
     ]),
   ]
+}
+
+function jointRows({ jointBits, joint, patterns }: SyntheticReport): [string, string][] {
+  if (jointBits === null) return []
+  const how = patterns ? 'NSB over the patterns of the live features' : 'held-out tree of the live features'
+  const between = joint ? `; between ${figure(joint.lowerBits)} and ${figure(joint.upperBits)}` : ''
+  return [['joint, estimated', `${figure(jointBits)} bits (${how})${between}`]]
 }

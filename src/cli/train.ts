@@ -26,9 +26,9 @@ import {
   table,
 } from './text.js'
 
-type Settings = TrainSettings & Pick<TrainOptions, 'where' | 'skipInvalid'>
+export type Settings = TrainSettings & Pick<TrainOptions, 'where' | 'skipInvalid'>
 
-type Options = Omit<Settings, 'learningRate'> & {
+export type Options = Omit<Settings, 'learningRate'> & {
   lr?: number
   config?: string
 }
@@ -40,7 +40,7 @@ const CONTRADICTIONS = [
   ['resume', 'overwrite'],
 ] as const
 
-/** The options of a training, which `synthetic` has some of. */
+/** The options of training, as `bae sweep` has them too, and `bae synthetic` some of them. */
 export const SETTINGS = [
   new Option('--out <dir>', 'folder to save the model to (needed)'),
   overwrite('a model or a training'),
@@ -148,15 +148,19 @@ const NAMES = SETTINGS.map(option =>
   option.attributeName() === 'lr' ? 'learningRate' : option.attributeName(),
 )
 
+/** `--config` */
+export const config = () =>
+  new Option(
+    '--config <file>',
+    'JSON file of these options, named in camelCase (`learningRate` for --lr, `shuffle`, `memory` in bytes); the command line wins',
+  )
+
 export function train(program: Command, run: Run): Command {
   const command = program
     .command('train')
     .description('train a Binary Autoencoder on hidden states')
     .argument('<data...>', DATA)
-    .option(
-      '--config <file>',
-      'JSON file of these options, named in camelCase (`learningRate` for --lr, `shuffle`, `memory` in bytes); the command line wins',
-    )
+    .addOption(config())
   for (const option of SETTINGS) command.addOption(option)
   return command
     .addHelpText(
@@ -174,7 +178,7 @@ export function train(program: Command, run: Run): Command {
 }
 
 /** The command line over the configuration file. */
-async function settingsOf(
+export async function settingsOf(
   { config, lr, shuffle, ...rest }: Options,
   shuffleGiven: boolean,
 ): Promise<Settings> {

@@ -1,4 +1,4 @@
-use bae_kernels::bits;
+use bae_kernels::{bits, counts};
 
 /// What can be wrong with packed codes handed in from outside.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,57 @@ pub enum CodesError {
         /// Features a row.
         features: usize,
     },
+    /// Sequences are known of some of the rows only.
+    #[error(
+        "some rows come with a sequence and others without; count either with sequences, or all without, or apart"
+    )]
+    Clusters,
+    /// Counts of different things cannot be added.
+    #[error(
+        "pairs, batches or a subset of features were counted in one part and not in the other; count all alike"
+    )]
+    Counting,
+    /// Counts of different codes cannot be added.
+    #[error("counts {why}; merge only parts of one count")]
+    Other {
+        /// What they are.
+        why: String,
+    },
+    /// Parts of a whole that do not go together.
+    #[error("{why}; merge each part of one division once")]
+    Shards {
+        /// What is wrong with them.
+        why: String,
+    },
+    /// Counts of many groups.
+    #[error(
+        "counts of {groups} groups take {bytes} bytes; choose fewer groups (--where), or leave pairs out"
+    )]
+    Groups {
+        /// Groups so far.
+        groups: usize,
+        /// Bytes that they take.
+        bytes: u64,
+    },
+    /// Counts are kept in 32 bits.
+    #[error("more than 4,294,967,295 rows cannot be counted together; count and report them in parts")]
+    TooMany,
+    /// The subset asked for cannot be counted.
+    #[error("{why}; name at most 20 different features of the code")]
+    Subset {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The system does not give the memory.
+    #[error(
+        "counts of all pairs of {features} features take {bytes} bytes, which do not fit into memory; leave pairs out"
+    )]
+    Memory {
+        /// Features a row.
+        features: usize,
+        /// Bytes that were asked for.
+        bytes: u64,
+    },
     /// Matrices of different width cannot be stacked.
     #[error("codes of {got} features cannot follow codes of {expected} features")]
     Width {
@@ -42,6 +93,24 @@ pub enum CodesError {
         /// Rows of the second.
         got: usize,
     },
+}
+
+impl CodesError {
+    /// The name of the failure, as Node users see it in `BaeError.code`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Length { .. } | Self::Padding { .. } | Self::Width { .. } | Self::Rows { .. } => {
+                "SHAPE_MISMATCH"
+            }
+            Self::Memory { .. } | Self::Groups { .. } => "OUT_OF_MEMORY",
+            Self::Clusters
+            | Self::Counting
+            | Self::Other { .. }
+            | Self::Shards { .. }
+            | Self::TooMany
+            | Self::Subset { .. } => "INVALID_ARGUMENT",
+        }
+    }
 }
 
 /// Codes of `rows` hidden states, `features` bits each, packed row by row.
@@ -154,6 +223,22 @@ impl BitMatrix {
         Ok(())
     }
 
+    /// Appends one row.
+    ///
+    /// # Panics
+    /// If it has not [`BitMatrix::words_per_row`] words.
+    pub(crate) fn push(&mut self, words: &[u64]) {
+        assert_eq!(words.len(), self.words_per_row(), "words of a row");
+        self.words.extend_from_slice(words);
+        self.rows += 1;
+    }
+
+    /// Takes all rows away and keeps their memory.
+    pub(crate) fn clear(&mut self) {
+        self.words.clear();
+        self.rows = 0;
+    }
+
     /// Copies of `rows` rows each, the last one perhaps shorter: for work that reports how far it is.
     ///
     /// # Panics
@@ -214,6 +299,22 @@ impl BitMatrix {
         out
     }
 
+    /// Adds the ones of each feature in `rows` to `ones` `[features]`.
+    ///
+    /// # Panics
+    /// If there are no such rows, or `ones` has another length.
+    pub fn add_ones(&self, rows: std::ops::Range<usize>, ones: &mut [u64]) {
+        let words = self.words_per_row();
+        counts::ones(&self.words[rows.start * words..rows.end * words], rows.len(), self.features, ones);
+    }
+
+    /// For each feature, the rows in which it is on.
+    pub fn ones_per_feature(&self) -> Vec<u64> {
+        let mut ones = vec![0; self.features];
+        self.add_ones(0..self.rows, &mut ones);
+        ones
+    }
+
     /// Ones in each row: the L0 of each code.
     pub fn ones_per_row(&self) -> Vec<u32> {
         (0..self.rows).map(|row| self.row(row).iter().map(|word| word.count_ones()).sum()).collect()
@@ -253,6 +354,8 @@ mod tests {
             }
             let codes = BitMatrix::from_positive(&values, features);
             prop_assert_eq!(codes.rows(), rows);
+            let ones = |feature: usize| (0..rows).filter(|&row| on(row, feature)).count() as u64;
+            prop_assert_eq!(codes.ones_per_feature(), (0..features).map(ones).collect::<Vec<_>>());
             let across = codes.transposed();
             for row in 0..rows {
                 for feature in 0..features {

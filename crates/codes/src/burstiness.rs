@@ -10,9 +10,9 @@ pub struct Burstiness {
 impl Burstiness {
     /// The mean code of all tokens.
     pub fn new(codes: &BitMatrix) -> Self {
-        let mut counts = crate::Statistics::new(codes.features());
-        counts.add(codes).expect("same width");
-        Self { mean: counts.ones().iter().map(|&ones| ones as f64 / codes.rows() as f64).collect() }
+        Self {
+            mean: codes.ones_per_feature().iter().map(|&ones| ones as f64 / codes.rows() as f64).collect(),
+        }
     }
 
     /// Mean of each feature.

@@ -16,11 +16,7 @@ impl MajorityCompressor {
     /// Fixes the majority from the rows of `codes`. `lossless` lists features at exactly one half when they are on;
     /// the published code does not and loses them.
     pub fn new(codes: &BitMatrix, lossless: bool) -> Self {
-        let by_feature = codes.transposed();
-        let ones = (0..codes.features())
-            .map(|feature| by_feature.row(feature).iter().map(|word| u64::from(word.count_ones())).sum())
-            .collect();
-        Self { rows: codes.rows() as u64, ones, lossless }
+        Self { rows: codes.rows() as u64, ones: codes.ones_per_feature(), lossless }
     }
 
     /// Share of rows with each feature on.

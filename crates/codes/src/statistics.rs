@@ -13,16 +13,18 @@ impl Statistics {
         Self { rows: 0, ones: vec![0; features] }
     }
 
+    /// From counts that were kept.
+    pub fn from_counts(rows: u64, ones: Vec<u64>) -> Self {
+        Self { rows, ones }
+    }
+
     /// Counts the rows of `codes`.
     ///
     /// # Errors
     /// [`CodesError::Width`] if the number of features differs.
     pub fn add(&mut self, codes: &BitMatrix) -> Result<(), CodesError> {
         self.check(codes.features())?;
-        let by_feature = codes.transposed();
-        for (feature, ones) in self.ones.iter_mut().enumerate() {
-            *ones += by_feature.row(feature).iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
-        }
+        codes.add_ones(0..codes.rows(), &mut self.ones);
         self.rows += codes.rows() as u64;
         Ok(())
     }

@@ -1,11 +1,13 @@
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Dimension, s};
 use sha2::{Digest, Sha256};
 
 use crate::column::Column;
 use crate::error::DataError;
+use crate::kept_files::KeptFiles;
 use crate::open;
 use crate::row_set::RowSet;
 
@@ -122,6 +124,15 @@ impl Dataset {
         Self::new(open::open_sources(specs)?)
     }
 
+    /// The same, with files whose bytes are shared with whoever opens them with the same `kept`: each byte is read once as long as
+    /// they fit.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`], and `CORRUPT_FILE` for a file that has changed since it was first opened so.
+    pub fn open_kept(specs: &[String], kept: &Arc<KeptFiles>) -> Result<Self, DataError> {
+        Self::new(open::open_kept_sources(specs, kept)?)
+    }
+
     /// Number of hidden states.
     pub fn rows(&self) -> usize {
         self.rows
@@ -152,7 +163,6 @@ impl Dataset {
     /// # Panics
     /// If there is no such row.
     pub fn locate(&self, row: usize) -> (String, usize) {
-        assert!(row < self.rows, "row {row} of {}", self.rows);
         let source = self.source_of(row);
         (self.sources[source].name(), row - self.starts[source])
     }
@@ -253,6 +263,29 @@ impl Dataset {
         Ok(())
     }
 
+    /// The values of a column for some rows, which come ascending.
+    ///
+    /// # Errors
+    /// As [`Dataset::read_column`].
+    ///
+    /// # Panics
+    /// If there is no such row, or they do not ascend.
+    pub fn read_column_of(&self, column: Column, rows: &[usize]) -> Result<Vec<i64>, DataError> {
+        // what lies between is read too: at most so many rows for one that is wanted
+        const SPAN: usize = 4096;
+        let mut values = Vec::with_capacity(rows.len());
+        let mut read = vec![];
+        let mut rest = rows;
+        while let Some(&start) = rest.first() {
+            let near = rest.partition_point(|&row| row < start + SPAN);
+            read.resize(rest[near - 1] + 1 - start, 0);
+            self.read_column(column, start..start + read.len(), &mut read)?;
+            values.extend(rest[..near].iter().map(|&row| read[row - start]));
+            rest = &rest[near..];
+        }
+        Ok(values)
+    }
+
     /// Calls `each` with the row and its value for all of `rows`, in order.
     ///
     /// # Errors
@@ -316,6 +349,16 @@ impl Dataset {
         self.sources.len()
     }
 
+    /// Number of the source that holds a row, from 0.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn source_of(&self, row: usize) -> usize {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        // sources without rows start where the next one does: the last that starts here has the row
+        self.starts.partition_point(|&start| start <= row) - 1
+    }
+
     /// A checksum (SHA-256, hexadecimal) that tells this data from other data: over the names without folders, rows and bytes of all sources in
     /// their order, and the values of the first and last row of some.
     ///
@@ -369,11 +412,6 @@ impl Dataset {
             "row {row} was asked for, the data has {}; is it the same data as before?",
             self.rows
         ))
-    }
-
-    fn source_of(&self, row: usize) -> usize {
-        // sources without rows start where the next one does: the last that starts here has the row
-        self.starts.partition_point(|&start| start <= row) - 1
     }
 }
 

@@ -1,9 +1,11 @@
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::DataError;
+use crate::kept_files::{KeptFile, KeptFiles};
 
 /// A regular file that is read at positions, from several threads at once.
 ///
@@ -16,6 +18,8 @@ pub(crate) struct InputFile {
     modified: Option<SystemTime>,
     /// Absent where there are too many files to hold all open: such a file is opened for each read.
     file: Option<File>,
+    /// What was read of it before, and where that of others is, if it is to be kept.
+    kept: Option<(Arc<KeptFiles>, Arc<KeptFile>)>,
     #[cfg(not(any(unix, windows)))]
     position: std::sync::Mutex<()>,
 }
@@ -33,9 +37,21 @@ impl InputFile {
         Ok(Self::new(path, metadata.len(), metadata.modified().ok(), None))
     }
 
-    /// Another file, held open or not as this one is.
+    /// Another file, held open and kept or not as this one is.
     pub(crate) fn beside(&self, path: &Path) -> Result<Self, DataError> {
-        if self.file.is_some() { Self::open(path) } else { Self::open_for_each_read(path) }
+        let file = if self.file.is_some() { Self::open(path) } else { Self::open_for_each_read(path) };
+        file?.kept_in(self.kept.as_ref().map(|(files, _)| files))
+    }
+
+    /// The same file, whose bytes are shared with whoever opens it with the same `files`.
+    ///
+    /// # Errors
+    /// `CORRUPT_FILE` if it has changed since it was first opened so.
+    pub(crate) fn kept_in(mut self, files: Option<&Arc<KeptFiles>>) -> Result<Self, DataError> {
+        if let Some(files) = files {
+            self.kept = Some((files.clone(), files.file(&self.path, self.size, self.modified)?));
+        }
+        Ok(self)
     }
 
     /// An open file that has no name: messages call it `name`. A file that still grows has size 0.
@@ -49,6 +65,7 @@ impl InputFile {
             size,
             modified,
             file,
+            kept: None,
             #[cfg(not(any(unix, windows)))]
             position: std::sync::Mutex::new(()),
         }
@@ -65,6 +82,15 @@ impl InputFile {
 
     /// Fills `buffer` from `offset` on.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), DataError> {
+        match &self.kept {
+            Some((_, kept)) => {
+                kept.read_at(buffer, offset, |buffer, offset| self.read_from_disk(buffer, offset))
+            }
+            None => self.read_from_disk(buffer, offset),
+        }
+    }
+
+    fn read_from_disk(&self, buffer: &mut [u8], offset: u64) -> Result<(), DataError> {
         let reopened;
         let file = match &self.file {
             Some(file) => file,

@@ -12,11 +12,13 @@ use crate::input_file::InputFile;
 use crate::model_file::{CONFIG, StoredModel, WEIGHTS};
 use crate::open;
 use crate::safetensors_file::Header;
+use crate::statistics_file::{is_statistics, load_statistics};
 
 /// Describes what lies at `path`, from headers alone.
 ///
 /// - a model folder: `kind` "model", `dIn`, `dSae`, `files`, and `cfg` as the file has it;
 /// - a codes file: `kind` "codes", `rows`, `dSae`, `model`;
+/// - counts of codes: `kind` "statistics", `rows`, `dSae`, `by`, `shards`;
 /// - hidden states, as [`Dataset::open`] takes them: `kind` "hidden_states", `rows`, `dIn`, `dtype` ("mixed" if
 ///   files differ), `tensors`, `columns` (those that all files bring), and `files` with the `path`, `tensor`, `layer` (if one
 ///   was picked), `rows` and `dtype` of each.
@@ -32,6 +34,17 @@ pub fn inspect(path: &str) -> Result<Value, DataError> {
         let StoredCodes { rows, d_sae, model, .. } = StoredCodes::open(file)?;
         return Ok(json!({ "kind": "codes", "rows": rows, "dSae": d_sae, "model": model }));
     }
+    if is_statistics_file(file) {
+        let statistics = load_statistics(file)?;
+        let shards = statistics.shards();
+        return Ok(json!({
+            "kind": "statistics",
+            "rows": statistics.rows(),
+            "dSae": statistics.features(),
+            "by": statistics.by(),
+            "shards": shards.map(|shards| json!({ "of": shards.of, "counted": shards.counted })),
+        }));
+    }
     hidden_states(path)
 }
 
@@ -46,17 +59,26 @@ fn model(dir: &Path) -> Result<Value, DataError> {
 }
 
 fn is_codes(path: &Path) -> bool {
+    header_of(path)
+        .is_some_and(|header| header.tensor("codes").is_some() && header.metadata.contains_key("d_sae"))
+}
+
+fn is_statistics_file(path: &Path) -> bool {
+    header_of(path).is_some_and(|header| is_statistics(&header))
+}
+
+/// The header, if it is a safetensors file that has one.
+fn header_of(path: &Path) -> Option<Header> {
     let is_safetensors =
         path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
-    is_safetensors
-        && path.is_file()
-        && InputFile::open(path)
-            .and_then(|file| Header::read(&file))
-            .is_ok_and(|header| header.tensor("codes").is_some() && header.metadata.contains_key("d_sae"))
+    if !is_safetensors || !path.is_file() {
+        return None;
+    }
+    Header::read(&InputFile::open(path).ok()?).ok()
 }
 
 fn hidden_states(spec: &str) -> Result<Value, DataError> {
-    let sources = open::files(&[spec.to_owned()])?;
+    let sources = open::files(&[spec.to_owned()], None)?;
     let dtypes: BTreeSet<&str> = sources.iter().map(|source| source.dtype()).collect();
     let dtype = if dtypes.len() == 1 { dtypes.first().copied() } else { Some("mixed") };
     let tensors: BTreeSet<&str> = sources.iter().filter_map(|source| source.tensor()).collect();

@@ -5,6 +5,7 @@ use std::path::Path;
 use bae_model::{Parameters, TENSORS};
 use ndarray::ArrayView2;
 use serde_json::{Map, Value, json};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::dataset::check_finite;
 use crate::error::DataError;
@@ -35,6 +36,24 @@ pub fn save_model(
     overwrite: bool,
 ) -> Result<(), DataError> {
     write_folder(dir, overwrite, |new| write_model(new, parameters, config))
+}
+
+/// A checksum (XXH3, 128 bits, hexadecimal) that tells a model's parameters from those of other models: not a safeguard against
+/// forgery.
+pub fn parameters_checksum(parameters: &Parameters) -> String {
+    let mut hash = Xxh3::new();
+    for values in parameters.flat() {
+        let mut bytes = [0; 4096];
+        for values in values.chunks(bytes.len() / 4) {
+            let bytes = &mut bytes[..4 * values.len()];
+            bytes
+                .chunks_exact_mut(4)
+                .zip(values)
+                .for_each(|(to, value)| to.copy_from_slice(&value.to_le_bytes()));
+            hash.update(bytes);
+        }
+    }
+    format!("{:032x}", hash.digest128())
 }
 
 /// Writes the two files of a model into `dir`, which is there: for folders that hold more than a model, made with

@@ -6,6 +6,7 @@ use crate::arrow_file::Unpacked;
 use crate::dataset::Source;
 use crate::error::DataError;
 use crate::input_file::InputFile;
+use crate::kept_files::KeptFiles;
 use crate::parquet_pages::Pages;
 use crate::recent::Recent;
 use crate::scratch::Scratch;
@@ -58,6 +59,11 @@ pub(crate) trait FileSource: Source {
         None
     }
 
+    /// How many layers the tensor has, where one was picked.
+    fn layers(&self) -> Option<usize> {
+        None
+    }
+
     /// How its numbers are stored.
     fn dtype(&self) -> &'static str;
 }
@@ -67,26 +73,51 @@ pub(crate) trait FileSource: Source {
 /// # Errors
 /// As [`Dataset::open`](crate::Dataset::open), but for what only a stack can lack.
 pub fn open_sources(specs: &[String]) -> Result<Vec<Box<dyn Source>>, DataError> {
-    Ok(files(specs)?.into_iter().map(|file| file as _).collect())
+    Ok(files(specs, None)?.into_iter().map(|file| file as _).collect())
+}
+
+/// The same, with files whose bytes are shared with whoever opens them with the same `kept`.
+///
+/// # Errors
+/// As [`open_sources`], and `CORRUPT_FILE` for a file that has changed since it was first opened so.
+pub fn open_kept_sources(specs: &[String], kept: &Arc<KeptFiles>) -> Result<Vec<Box<dyn Source>>, DataError> {
+    Ok(files(specs, Some(kept))?.into_iter().map(|file| file as _).collect())
 }
 
 /// More files than this are opened for each read: systems allow a process a few hundred open files.
 const MAX_HELD_OPEN: usize = 100;
 
 /// Opens all files that `specs` name, in a fixed order.
-pub(crate) fn files(specs: &[String]) -> Result<Vec<Box<dyn FileSource>>, DataError> {
+pub(crate) fn files(
+    specs: &[String],
+    kept: Option<&Arc<KeptFiles>>,
+) -> Result<Vec<Box<dyn FileSource>>, DataError> {
+    open_found(&found(specs)?, kept)
+}
+
+/// All files that `specs` name, in a fixed order, and what is wanted in each.
+pub(crate) fn found(specs: &[String]) -> Result<Found, DataError> {
     let mut found = Vec::new();
     for spec in specs {
         found.append(&mut find(spec)?);
     }
+    Ok(found)
+}
+
+/// Opens the files that were found.
+pub(crate) fn open_found(
+    found: &Found,
+    kept: Option<&Arc<KeptFiles>>,
+) -> Result<Vec<Box<dyn FileSource>>, DataError> {
     let hold_open = found.len() <= MAX_HELD_OPEN;
-    let mut shared = Shared::default();
+    let mut shared = Shared { kept: kept.cloned(), ..Shared::default() };
     found.iter().map(|(path, wanted)| open(path, wanted, hold_open, &mut shared)).collect()
 }
 
 /// What files that are opened together have in common.
 #[derive(Default)]
 struct Shared {
+    kept: Option<Arc<KeptFiles>>,
     scratch: Scratch,
     unpacked: Arc<Recent<Unpacked>>,
     pages: Arc<Recent<Pages>>,
@@ -99,9 +130,10 @@ fn open(
     hold_open: bool,
     shared: &mut Shared,
 ) -> Result<Box<dyn FileSource>, DataError> {
+    let kept = shared.kept.clone();
     let open = || -> Result<Arc<InputFile>, DataError> {
         let file = if hold_open { InputFile::open(path) } else { InputFile::open_for_each_read(path) };
-        Ok(Arc::new(file?))
+        Ok(Arc::new(file?.kept_in(kept.as_ref())?))
     };
     Ok(match extension(path).as_deref() {
         Some("safetensors") => Box::new(safetensors_file::open(open()?, wanted)?),
@@ -126,8 +158,8 @@ fn extension(path: &Path) -> Option<String> {
     Some(path.extension()?.to_str()?.to_ascii_lowercase())
 }
 
-/// A file and what is wanted in it.
-type Found = Vec<(PathBuf, Wanted)>;
+/// Files and what is wanted in each.
+pub(crate) type Found = Vec<(PathBuf, Wanted)>;
 
 /// Reads `spec` as it stands before it splits a `#tensor` off, and as a path before it reads it as a pattern.
 fn find(spec: &str) -> Result<Found, DataError> {

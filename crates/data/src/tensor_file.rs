@@ -48,6 +48,8 @@ pub(crate) struct TensorSource {
     size: u64,
     tensor: Option<String>,
     layer: Option<usize>,
+    /// Layers that the tensor has, where one is picked.
+    layers: Option<usize>,
     element: Element,
     rows: usize,
     d_in: usize,
@@ -132,6 +134,7 @@ impl TensorSource {
             size: file.size(),
             tensor: (!chosen.name.is_empty()).then(|| chosen.name.clone()),
             layer: wanted.layer,
+            layers: wanted.layer.map(|_| layers),
             element,
             rows,
             d_in,
@@ -185,6 +188,10 @@ impl FileSource for TensorSource {
 
     fn layer(&self) -> Option<usize> {
         self.layer
+    }
+
+    fn layers(&self) -> Option<usize> {
+        self.layers
     }
 
     fn dtype(&self) -> &'static str {

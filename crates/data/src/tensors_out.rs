@@ -17,16 +17,23 @@ pub enum Values<'a> {
     F32(&'a [f32]),
     /// Counts.
     U32(&'a [u32]),
+    /// Larger counts.
+    U64(&'a [u64]),
 }
 
-/// Writes tensors into a safetensors file, all or nothing; one that is there already is an error.
+/// Writes tensors into a safetensors file, all or nothing; one that is there already is an error unless `overwrite` is set.
 ///
 /// # Errors
 /// `IO`.
-pub fn save_tensors(path: &Path, metadata: &[(&str, String)], tensors: &[Tensor]) -> Result<(), DataError> {
-    let mut file = BufWriter::with_capacity(1 << 20, temporary_file(path, false)?);
+pub fn save_tensors(
+    path: &Path,
+    metadata: &[(&str, String)],
+    tensors: &[Tensor],
+    overwrite: bool,
+) -> Result<(), DataError> {
+    let mut file = BufWriter::with_capacity(1 << 20, temporary_file(path, overwrite)?);
     write_tensors(&mut file, metadata, tensors).map_err(|error| cannot_write(path, error))?;
-    install_file(file, path, false)
+    install_file(file, path, overwrite)
 }
 
 /// Writes all of a safetensors file; the same bytes every time.
@@ -38,6 +45,7 @@ pub(crate) fn write_tensors(
     let dtype = |values: &Values| match values {
         Values::F32(_) => Dtype::F32,
         Values::U32(_) => Dtype::U32,
+        Values::U64(_) => Dtype::U64,
     };
     let header: Vec<_> = tensors.iter().map(|(name, shape, values)| (*name, dtype(values), *shape)).collect();
     out.write_all(&header_bytes(metadata, &header))?;
@@ -45,6 +53,7 @@ pub(crate) fn write_tensors(
         match values {
             Values::F32(values) => values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))?,
             Values::U32(values) => values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))?,
+            Values::U64(values) => values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))?,
         }
     }
     Ok(())

@@ -5,9 +5,9 @@ use bae_kernels::batch::{BatchCodes, PANEL};
 use bae_kernels::bf16::{self, PackedPairs};
 use bae_kernels::columns::ColumnPanels;
 use bae_kernels::product::{self, PackedRows};
-use bae_kernels::{Isa, adam, gather, pairs, peak};
+use bae_kernels::{Isa, adam, counts, gather, pairs, peak};
 use divan::Bencher;
-use divan::counter::ItemsCount;
+use divan::counter::{BytesCount, ItemsCount};
 use ndarray::Array2;
 use rayon::prelude::*;
 
@@ -190,4 +190,58 @@ fn adam_update(bencher: Bencher, case: Case) {
                 .for_each(|(((p, m), v), g)| adam::update(isa, numbers, p, m, v, g));
         });
     });
+}
+
+/// Rows of a data set.
+const MANY: usize = 100_000;
+
+/// Packed rows of 2,304 features, each feature on at this rate on average.
+fn packed(rows: usize, density: f64) -> Vec<u64> {
+    // every bit is on at the share that the digits of the limit say, sixteen of them
+    let limit = (density * 65536.0) as u32;
+    let mut state = 1u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut word =
+        || (0..16).fold(0, |word, digit| if limit >> digit & 1 == 1 { word | next() } else { word & next() });
+    (0..rows * 36).map(|_| word()).collect()
+}
+
+fn counting_cases() -> Vec<Case> {
+    cases().into_iter().filter(|Case(_, shape, _)| *shape == SHAPES[0]).collect()
+}
+
+/// What counting is held against: the same bytes, only read.
+#[divan::bench(args = [1, 2])]
+fn read_100_000_codes(bencher: Bencher, threads: usize) {
+    let words = packed(MANY, 0.1);
+    let case = Case(Isa::PORTABLE, SHAPES[0], threads);
+    bencher.counter(BytesCount::of_slice(&words)).bench_local(|| {
+        case.run(|| {
+            words
+                .par_chunks(1 << 17)
+                .map(|part| part.iter().fold(0, |all, word| all ^ word))
+                .reduce(|| 0, |a, b| a ^ b)
+        })
+    });
+}
+
+#[divan::bench(args = counting_cases())]
+fn ones_of_100_000_codes(bencher: Bencher, case: Case) {
+    let words = packed(MANY, 0.1);
+    let mut ones = vec![0; 2304];
+    bencher
+        .counter(BytesCount::of_slice(&words))
+        .bench_local(|| case.run(|| counts::ones_with(case.0, &words, MANY, 2304, &mut ones)));
+}
+
+#[divan::bench(args = counting_cases(), consts = [1, 4, 10, 50], sample_count = 10)]
+fn pairs_of_100_000_codes<const PERCENT: usize>(bencher: Bencher, case: Case) {
+    let words = packed(MANY, PERCENT as f64 / 100.0);
+    let mut pairs = vec![0; 2304 * 2303 / 2];
+    bencher.bench_local(|| case.run(|| counts::pairs_with(case.0, &words, MANY, 2304, &mut pairs)));
 }

@@ -5,6 +5,7 @@ use crate::batch::transpose_block;
 use crate::isa::Kind;
 use crate::lanes::Simd;
 use crate::pairs::{Covariance, both};
+use crate::planes::{AT_ONCE, Planes};
 use crate::slots::{LANES, Lanes, TILE, transpose_lanes};
 use rayon::prelude::*;
 
@@ -104,7 +105,7 @@ impl Covariance {
 /// Fewer samples do not pay for turning the signs.
 const SPARSE_SAMPLES: usize = 64;
 
-/// Counts of the sparse way have 16 bits.
+/// Counts of the sparse way have 16 bits, and so have the numbers of slots in lists.
 const MOST_SLOTS: usize = u16::MAX as usize;
 
 /// Active slots in a hundred below which the sparse way is faster, as measured at 2304 and 8192 slots and 512 samples.
@@ -316,16 +317,13 @@ struct Positive {
 /// Tiles whose words make up a row that is added at once.
 const ROW: usize = 16;
 
-/// Rows added before their carries are.
-const AT_ONCE: usize = 16;
-
 /// Samples that one task goes through.
 const TASK: usize = 64;
 
 impl Positive {
     fn new(isa: Isa, covariance: &Covariance) -> Self {
         let Covariance { samples, slots, signs, .. } = covariance;
-        let lists: Vec<Vec<u32>> =
+        let lists: Vec<Vec<u16>> =
             (0..*samples).into_par_iter().map(|sample| covariance.active_slots(sample)).collect();
         let mut counts = vec![Lanes::default(); slots.tiles().div_ceil(ROW) * samples * ROW];
         counts.par_chunks_exact_mut((samples * ROW).max(1)).enumerate().for_each(|(block, counts)| {
@@ -370,16 +368,16 @@ impl Positive {
 
 impl Covariance {
     /// The active slots of a sample, filled up to a multiple of [`AT_ONCE`] with one that is beyond all.
-    fn active_slots(&self, sample: usize) -> Vec<u32> {
+    fn active_slots(&self, sample: usize) -> Vec<u16> {
         let mut list = Vec::with_capacity((self.active[sample] as usize).next_multiple_of(AT_ONCE));
         for (tile, lanes) in self.samples_of(sample / LANES).iter().enumerate() {
             let mut bits = lanes.0[sample % LANES];
             while bits != 0 {
-                list.push((tile * TILE) as u32 + bits.trailing_zeros());
+                list.push((tile * TILE) as u16 + bits.trailing_zeros() as u16);
                 bits &= bits - 1;
             }
         }
-        list.resize(list.len().next_multiple_of(AT_ONCE), self.slots.len() as u32);
+        list.resize(list.len().next_multiple_of(AT_ONCE), self.slots.len() as u16);
         list
     }
 }
@@ -403,48 +401,12 @@ crate::isa::per_isa! {
 
 crate::isa::per_isa! {
     /// Adds the rows of each list, bit by bit: `counts` has sixteen pairs of 16-bit sums for each of sixteen words.
-    fn add_rows[simd: S](rows: &[Lanes], lists: &[Vec<u32>], counts: &mut [Lanes]) {
+    fn add_rows[simd: S](rows: &[Lanes], lists: &[Vec<u16>], counts: &mut [Lanes]) {
         for (list, counts) in lists.iter().zip(counts.as_chunks_mut::<ROW>().0) {
-            let mut planes = [Lanes::default(); 16];
-            for first in (0..LANES).step_by(S::LANES) {
-                add_lanes(simd, rows, list, first, &mut planes);
-            }
-            transpose_lanes(&mut planes);
-            let mut square = planes.map(|plane| plane.0);
-            simd.transpose_words(&mut square);
-            counts.iter_mut().zip(square).for_each(|(counts, words)| counts.0 = words);
+            let mut planes = Planes::default();
+            planes.add_listed(simd, rows, list);
+            *counts = planes.sums(simd).map(Lanes);
         }
-    }
-}
-
-/// The sums of a register of words from lane `first` on, as binary digits: plane p has those worth 2ᵖ.
-#[inline(always)]
-fn add_lanes<S: Simd>(simd: S, rows: &[Lanes], list: &[u32], first: usize, planes: &mut [Lanes; 16]) {
-    let none = simd.splat_words(0);
-    let (mut ones, mut twos, mut fours, mut eights) = (none, none, none, none);
-    let mut higher = [none; 12];
-    let digits = (usize::BITS - list.len().leading_zeros()).clamp(4, 16) as usize;
-    for slots in list.as_chunks::<AT_ONCE>().0 {
-        let mut fours_out = [none; 4];
-        for (quarter, four) in slots.as_chunks::<4>().0.iter().enumerate() {
-            let [a, b, c, d] = four.map(|slot| simd.load_words(&rows[slot as usize].0[first..]));
-            let (sum, first_two) = simd.full_add(ones, a, b);
-            let (sum, second_two) = simd.full_add(sum, c, d);
-            ones = sum;
-            (twos, fours_out[quarter]) = simd.full_add(twos, first_two, second_two);
-        }
-        let (sum, first_eight) = simd.full_add(fours, fours_out[0], fours_out[1]);
-        let (sum, second_eight) = simd.full_add(sum, fours_out[2], fours_out[3]);
-        fours = sum;
-        let (sum, mut carry) = simd.full_add(eights, first_eight, second_eight);
-        eights = sum;
-        for plane in &mut higher[..digits - 4] {
-            (*plane, carry) = (simd.xor(*plane, carry), simd.and(*plane, carry));
-        }
-    }
-    let lowest = [ones, twos, fours, eights];
-    for (plane, words) in planes.iter_mut().zip(lowest.into_iter().chain(higher)) {
-        simd.store_words(words, &mut plane.0[first..]);
     }
 }
 

@@ -399,5 +399,5 @@ fn write_fixture(
         ("learningRate", options.learning_rate.to_string()),
         ("density", options.density.to_string()),
     ];
-    Ok(save_tensors(path, &metadata, &tensors)?)
+    Ok(save_tensors(path, &metadata, &tensors, false)?)
 }

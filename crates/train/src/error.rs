@@ -1,3 +1,4 @@
+use bae_codes::CodesError;
 use bae_data::DataError;
 use bae_model::ModelError;
 use std::path::PathBuf;
@@ -12,6 +13,9 @@ pub enum TrainError {
     /// The data, a model or an output.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Counts of codes.
+    #[error(transparent)]
+    Codes(#[from] CodesError),
     /// A step.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -55,6 +59,7 @@ impl TrainError {
         match self {
             TrainError::Option(_) => "INVALID_ARGUMENT",
             TrainError::Data(error) => error.code(),
+            TrainError::Codes(error) => error.code(),
             TrainError::Model(ModelError::Shape { .. } | ModelError::Rows { .. } | ModelError::Empty) => {
                 "SHAPE_MISMATCH"
             }

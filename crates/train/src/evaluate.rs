@@ -1,5 +1,5 @@
 use crate::TrainError;
-use bae_codes::{BitMatrix, Statistics};
+use bae_codes::{BitMatrix, Sparsity, Statistics};
 use bae_data::{Feed, RowMoments};
 use bae_model::{Architecture, Backend, layer_norm};
 use ndarray::{Array1, Array2};
@@ -31,43 +31,12 @@ pub struct Evaluation {
     pub covariance: f64,
     /// What was counted on the codes.
     #[serde(flatten)]
-    pub codes: Codes,
-}
-
-/// What is counted on codes alone.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Codes {
-    /// Σ_j H(p_j), in bits a row.
-    pub entropy_bits: f64,
-    /// Mean features on in a row.
-    pub l0: f64,
-    /// l0 / d_sae.
-    pub density: f64,
-    /// Share of features never on.
-    pub dead_fraction: f64,
-    /// Share of features on in every row.
-    pub always_on_fraction: f64,
-    /// Share of features on in more than half of the rows.
-    pub dense_fraction: f64,
+    pub codes: Sparsity,
 }
 
 /// JSON has no NaN.
 fn nan_from_null<'de, D: serde::Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(value)?.unwrap_or(f64::NAN))
-}
-
-impl From<&Statistics> for Codes {
-    fn from(statistics: &Statistics) -> Self {
-        Self {
-            entropy_bits: statistics.entropy_bits(),
-            l0: statistics.l0(),
-            density: statistics.density(),
-            dead_fraction: statistics.dead_fraction(),
-            always_on_fraction: statistics.always_on_fraction(),
-            dense_fraction: statistics.dense_fraction(),
-        }
-    }
 }
 
 /// A model on an engine, that takes raw hidden states.
@@ -148,7 +117,7 @@ pub(crate) fn measure(
         fvu,
         explained_variance: 1.0 - fvu,
         covariance: backend.covariance(&kept)?,
-        codes: Codes::from(&statistics),
+        codes: Sparsity::from(&statistics),
     };
     Ok((evaluation, scaled_error / values))
 }
@@ -159,9 +128,10 @@ pub(crate) fn measured_rows(d_sae: usize) -> usize {
 }
 
 /// Means and divisors that layer normalisation took from the rows, if the model asks for it.
-type Norms<'a> = Option<&'a [(f32, f32)]>;
+pub(crate) type Norms<'a> = Option<&'a [(f32, f32)]>;
 
-fn through(
+/// [`encode_chunks`], where `each` gets what layer normalisation took away too.
+pub(crate) fn through(
     model: &Applied,
     feed: &Feed,
     mut each: impl FnMut(usize, &Array2<f32>, Norms, BitMatrix) -> Result<bool, TrainError>,

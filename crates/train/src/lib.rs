@@ -2,6 +2,7 @@
 
 mod bench;
 mod board;
+mod count;
 mod engine;
 mod error;
 mod evaluate;
@@ -17,14 +18,17 @@ mod start;
 mod steps;
 mod synthetic;
 mod tensorboard;
+mod yardsticks;
 
 pub use bench::{BenchOptions, BenchReport, EncodeTime, bench};
+pub use count::{By, CountOptions, count};
 pub use engine::{Engine, EngineReport, Task};
 pub use error::TrainError;
-pub use evaluate::{Applied, Codes, Evaluation, encode_chunks, evaluate};
+pub use evaluate::{Applied, Evaluation, encode_chunks, evaluate};
 pub use event::{Event, Validation};
 pub use memory::READ_ONCE;
 pub use options::{EstimatorName, MAX_THREADS, Normalize, Plan, Preset, TrainOptions};
 pub use run::{Outcome, Stopped, Summary, TrainFigures, train};
 pub use schedule::Decay;
 pub use synthetic::{Directions, RecoveredBit, Recovery, SyntheticOptions, SyntheticReport, synthetic};
+pub use yardsticks::{Gaussian, Spectrum, TwoNn, Yardsticks, yardsticks};

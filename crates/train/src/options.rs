@@ -1,6 +1,6 @@
 use crate::schedule::{Decay, warm_up};
 use crate::{Task, TrainError};
-use bae_data::{Condition, HoldOut};
+use bae_data::{Condition, Dataset, HoldOut};
 use bae_gpu::{Wanted, Widths};
 use bae_model::{Adam, Architecture, Estimator, Objective, Precision};
 use serde::{Deserialize, Serialize};
@@ -258,6 +258,22 @@ pub struct Plan {
 }
 
 impl TrainOptions {
+    /// What can be said of these options before a row is read: [`crate::train`] refuses them for the same reasons.
+    ///
+    /// # Errors
+    /// As [`TrainOptions::plan`]; [`TrainError::Data`] for a condition that is none.
+    pub fn check(&self, data: &Dataset) -> Result<Plan, TrainError> {
+        self.conditions()?;
+        self.checkpoint_interval()?;
+        if !(0.0..1.0).contains(&self.validation_fraction) {
+            return Err(TrainError::Option(format!(
+                "validationFraction is {}: it must be at least 0 and less than 1",
+                self.validation_fraction
+            )));
+        }
+        self.plan(data.d_in(), data.rows())
+    }
+
     /// How rows are held out.
     pub(crate) fn hold_out(&self) -> HoldOut {
         match (self.preset, self.shuffle) {

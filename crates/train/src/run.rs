@@ -84,7 +84,7 @@ pub struct TrainFigures {
     pub mse: f64,
     /// As in [`Evaluation`].
     pub explained_variance: f64,
-    /// As in [`crate::Codes`].
+    /// As in [`bae_codes::Sparsity`].
     pub entropy_bits: f64,
     /// As in [`Evaluation`].
     pub covariance: f64,
@@ -105,7 +105,7 @@ pub fn train(
 ) -> Result<Outcome, TrainError> {
     let began = Instant::now();
     // says what is wrong with the options before anything is read or made
-    options.plan(data.d_in(), data.rows())?;
+    options.check(data)?;
     let conditions = options.conditions()?;
     let interval = options.checkpoint_interval()?;
     let mut folder = options.out.as_deref().map(|out| RunFolder::take(out, options)).transpose()?;
@@ -206,12 +206,6 @@ fn split(data: &Dataset, rows: &RowSet, options: &TrainOptions) -> Result<Split,
         return Err(TrainError::Option(format!(
             "the data has {count} row{}: entropy and covariance need at least 2 rows, a useful model thousands; give more data",
             if rows.is_all() { "" } else { " left" }
-        )));
-    }
-    if !(0.0..1.0).contains(&options.validation_fraction) {
-        return Err(TrainError::Option(format!(
-            "validationFraction is {}: it must be at least 0 and less than 1",
-            options.validation_fraction
         )));
     }
     let split = Split::new(data, rows, options.validation_fraction, options.hold_out())?;

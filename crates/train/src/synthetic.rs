@@ -1,10 +1,13 @@
 //! The synthetic benchmark: trains on hidden states whose entropy is known, and says how near the code comes.
 
-use crate::evaluate::{Applied, Codes, encode_chunks};
+use crate::evaluate::{Applied, encode_chunks};
 use crate::{
     Engine, Event, Normalize, Outcome, READ_ONCE, Stopped, Summary, TrainError, TrainOptions, train,
 };
-use bae_codes::{Agreement, BitMatrix, Statistics, agreements, best_matching, entropy};
+use bae_codes::{
+    Agreement, BitMatrix, CodeStatistics, Counting, Joint, Sparsity, Statistics, Subset, SubsetReport,
+    agreements, best_matching, entropy,
+};
 use bae_data::{
     Dataset, Feed, MemorySource, Order, RowMoments, RowSet, Synthetic, SyntheticKind, SyntheticStates,
 };
@@ -68,9 +71,15 @@ pub struct SyntheticReport {
     pub true_marginal_bits: f64,
     /// What was counted on the codes; `entropyBits` is Σ_j H(p_j).
     #[serde(flatten)]
-    pub codes: Codes,
+    pub codes: Sparsity,
     /// Features that are on in some rows but not in all.
     pub live_features: usize,
+    /// Joint entropy of the codes, estimated: by NSB where at most 20 features are live, by the held-out tree otherwise.
+    pub joint_bits: Option<f64>,
+    /// Bounds of it, by the tree and by collisions.
+    pub joint: Option<Joint>,
+    /// Estimates of it from the patterns of the live features, where they are at most 20.
+    pub patterns: Option<SubsetReport>,
     /// Joint entropy of the codes as a plug-in value: it runs low where rows are few for so many bits.
     pub plug_in_joint_bits: f64,
     /// The same of the bits that made the hidden states: what the best code has on these very rows.
@@ -152,13 +161,19 @@ pub fn synthetic(
     })?;
     let mut statistics = Statistics::new(plan.d_sae);
     statistics.add(&codes).expect("codes of one model");
-    let live = |&&ones: &&u64| ones > 0 && ones < statistics.rows();
-    // the tree bound and the exact joint entropy of the live features belong here, once `CodeStatistics` has them
+    let live: Vec<usize> = (0..plan.d_sae)
+        .filter(|&feature| statistics.ones()[feature] > 0 && statistics.ones()[feature] < statistics.rows())
+        .collect();
+    let (joint_of_live, patterns) = estimates(&codes, &live)?;
+    let tree = joint_of_live.as_ref().map(|joint| joint.tree.bits);
     Ok(SyntheticReport {
         true_bits: kind.joint_bits(rank),
         true_marginal_bits: kind.marginal_bits(rank),
-        codes: Codes::from(&statistics),
-        live_features: statistics.ones().iter().filter(live).count(),
+        codes: Sparsity::from(&statistics),
+        live_features: live.len(),
+        joint_bits: patterns.as_ref().map(|patterns| patterns.nsb.mean).or(tree),
+        joint: joint_of_live,
+        patterns,
         plug_in_joint_bits: joint(&codes),
         plug_in_true_bits: joint(&bits),
         fvu: summary.validation.as_ref().map_or_else(
@@ -169,6 +184,26 @@ pub fn synthetic(
         recovery: Recovery::of(&bits, &directions, &codes, &model),
         training: summary,
     })
+}
+
+/// Bounds of the joint entropy of the live features, and where they are few their patterns.
+fn estimates(codes: &BitMatrix, live: &[usize]) -> Result<(Option<Joint>, Option<SubsetReport>), TrainError> {
+    if live.is_empty() {
+        return Ok((None, None));
+    }
+    let by_feature = codes.transposed();
+    let mut rows = vec![];
+    live.iter().for_each(|&feature| rows.extend(by_feature.to_bytes(feature..feature + 1)));
+    let kept = BitMatrix::from_bytes(&rows, live.len(), codes.rows())?.transposed();
+    let subset = if live.len() <= Subset::MOST { (0..live.len()).collect() } else { vec![] };
+    let mut counts = CodeStatistics::new(live.len(), &Counting { batches: false, pairs: true, subset })?;
+    counts.add(&kept, 0, None)?;
+    let report = counts.report();
+    let named = |mut patterns: SubsetReport| {
+        patterns.features = live.to_vec();
+        patterns
+    };
+    Ok((report.joint.flatten(), report.subset.map(named)))
 }
 
 fn joint(codes: &BitMatrix) -> f64 {

@@ -6,5 +6,6 @@ mod common;
 mod formats;
 mod hidden_states;
 mod inspect;
+mod layers;
 mod models;
 mod split;

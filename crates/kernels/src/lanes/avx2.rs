@@ -44,8 +44,8 @@ impl Simd for Avx2 {
         unsafe { _mm256_storeu_ps(to, value) }
     }
     #[inline(always)]
-    fn prefetch(self, values: &[f32]) {
-        for line in values.chunks(16) {
+    fn prefetch<T>(self, values: &[T]) {
+        for line in values.chunks(64 / size_of::<T>()) {
             // SAFETY: a hint that reads nothing.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
         }
@@ -87,6 +87,12 @@ impl Simd for Avx2 {
         let to = to[..LANES].as_mut_ptr();
         // SAFETY: by `self`; eight words can be written.
         unsafe { _mm256_storeu_si256(to.cast(), value) }
+    }
+    #[inline(always)]
+    fn load_halves(self, from: &[u64]) -> __m256i {
+        let from = from[..LANES / 2].as_ptr();
+        // SAFETY: by `self`; four values can be read.
+        unsafe { _mm256_loadu_si256(from.cast()) }
     }
     #[inline(always)]
     fn and(self, a: __m256i, b: __m256i) -> __m256i {

@@ -47,8 +47,8 @@ macro_rules! avx512 {
                 unsafe { _mm512_storeu_ps(to, value) }
             }
             #[inline(always)]
-            fn prefetch(self, values: &[f32]) {
-                for line in values.chunks(16) {
+            fn prefetch<T>(self, values: &[T]) {
+                for line in values.chunks(64 / size_of::<T>()) {
                     // SAFETY: a hint that reads nothing.
                     unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
                 }
@@ -90,6 +90,12 @@ macro_rules! avx512 {
                 let to = to[..LANES].as_mut_ptr();
                 // SAFETY: by `self`; sixteen words can be written.
                 unsafe { _mm512_storeu_si512(to.cast(), value) }
+            }
+            #[inline(always)]
+            fn load_halves(self, from: &[u64]) -> __m512i {
+                let from = from[..LANES / 2].as_ptr();
+                // SAFETY: by `self`; eight values can be read.
+                unsafe { _mm512_loadu_si512(from.cast()) }
             }
             #[inline(always)]
             fn and(self, a: __m512i, b: __m512i) -> __m512i {

@@ -42,7 +42,7 @@ pub(crate) trait Simd: Copy {
     /// Into the first LANES values of `to`. Panics if there are fewer.
     fn store(self, value: Self::Floats, to: &mut [f32]);
     /// Asks for values that will be read soon.
-    fn prefetch(self, values: &[f32]);
+    fn prefetch<T>(self, values: &[T]);
     /// a·b + c, rounded once.
     fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// a + b.
@@ -58,6 +58,8 @@ pub(crate) trait Simd: Copy {
     fn load_words(self, from: &[u32]) -> Self::Words;
     /// Into the first LANES words of `to`. Panics if there are fewer.
     fn store_words(self, value: Self::Words, to: &mut [u32]);
+    /// The first LANES / 2 of `from`, each as two words, the lower half first. Panics if there are fewer.
+    fn load_halves(self, from: &[u64]) -> Self::Words;
     /// a & b.
     fn and(self, a: Self::Words, b: Self::Words) -> Self::Words;
     /// a | b.
@@ -274,6 +276,16 @@ mod tests {
         }
     }
 
+    crate::isa::per_isa! {
+        fn halves[simd: S](from: &[u64]) -> Vec<u32> {
+            let mut to = vec![0; 2 * from.len()];
+            for at in (0..to.len()).step_by(S::LANES) {
+                simd.store_words(simd.load_halves(&from[at / 2..]), &mut to[at..]);
+            }
+            to
+        }
+    }
+
     #[test]
     fn every_instruction_set_does_as_plain_rust() {
         let mut state = 7u64;
@@ -301,6 +313,7 @@ mod tests {
             let mut integers: Vec<u32> = (0..64).map(|_| next()).collect();
             integers[5] = 0;
             let others: Vec<u32> = (0..64).map(|_| next()).collect();
+            let wide: Vec<u64> = (0..16).map(|_| u64::from(next()) << 32 | u64::from(next())).collect();
             let turned: Vec<f32> = (0..16 * 20).map(|at| at as f32).collect();
             for isa in Isa::available() {
                 let name = isa.name();
@@ -310,6 +323,8 @@ mod tests {
                     words(Isa::PORTABLE, &integers, &others),
                     "{name}"
                 );
+                let split = wide.iter().flat_map(|&wide| [wide as u32, (wide >> 32) as u32]);
+                assert_eq!(halves(isa, &wide), split.collect::<Vec<_>>(), "{name}");
                 assert_eq!(turned_words(isa, &others), turned_words(Isa::PORTABLE, &others), "{name}");
                 assert_eq!(transposed(isa, &turned), transposed(Isa::PORTABLE, &turned), "{name}");
             }

@@ -52,7 +52,7 @@ impl Simd for Neon {
         unsafe { vst1q_f32(to, value) }
     }
     #[inline(always)]
-    fn prefetch(self, _: &[f32]) {
+    fn prefetch<T>(self, _: &[T]) {
         // stable Rust has no such instruction for arm64
     }
     #[inline(always)]
@@ -92,6 +92,12 @@ impl Simd for Neon {
         let to = to[..LANES].as_mut_ptr();
         // SAFETY: by `self`; four words can be written.
         unsafe { vst1q_u32(to, value) }
+    }
+    #[inline(always)]
+    fn load_halves(self, from: &[u64]) -> uint32x4_t {
+        let from = from[..LANES / 2].as_ptr();
+        // SAFETY: by `self`; two values can be read, and Rust's arm64 targets with NEON put the lower half first.
+        unsafe { vreinterpretq_u32_u64(vld1q_u64(from)) }
     }
     #[inline(always)]
     fn and(self, a: uint32x4_t, b: uint32x4_t) -> uint32x4_t {

@@ -39,7 +39,7 @@ impl Simd for Portable {
         to[..LANES].copy_from_slice(&value);
     }
     #[inline(always)]
-    fn prefetch(self, _: &[f32]) {}
+    fn prefetch<T>(self, _: &[T]) {}
     #[inline(always)]
     fn mul_add(self, a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
         std::array::from_fn(|lane| a[lane].mul_add(b[lane], c[lane]))
@@ -68,6 +68,11 @@ impl Simd for Portable {
     #[inline(always)]
     fn store_words(self, value: [u32; LANES], to: &mut [u32]) {
         to[..LANES].copy_from_slice(&value);
+    }
+    #[inline(always)]
+    fn load_halves(self, from: &[u64]) -> [u32; LANES] {
+        let from: &[u64; LANES / 2] = from.first_chunk().expect("half as many values as lanes");
+        std::array::from_fn(|lane| (from[lane / 2] >> (32 * (lane % 2))) as u32)
     }
     #[inline(always)]
     fn and(self, a: [u32; LANES], b: [u32; LANES]) -> [u32; LANES] {
