@@ -51,12 +51,18 @@ struct Joint {
 }
 
 impl CodeStatistics {
+    /// Bits of a code, at most: their buckets take 4 GiB.
+    pub const MOST_FEATURES: usize = 1 << 24;
+
     /// No rows yet, of codes with `features` bits.
     ///
     /// # Errors
-    /// [`CodesError::Subset`] for features that are not there, given twice or too many; [`CodesError::Memory`] if pair
-    /// counts do not fit into memory.
+    /// [`CodesError::Wide`] for more than [`CodeStatistics::MOST_FEATURES`]; [`CodesError::Subset`] for features that are not
+    /// there, given twice or too many; [`CodesError::Memory`] if pair counts do not fit into memory.
     pub fn new(features: usize, counting: &Counting) -> Result<Self, CodesError> {
+        if features > Self::MOST_FEATURES {
+            return Err(CodesError::Wide { features });
+        }
         let joint = if counting.pairs {
             Some(Joint { pairs: PairCounts::new(features)?, sample: Sample::default() })
         } else {
@@ -441,6 +447,9 @@ mod tests {
         let pairs = CodeStatistics::new(3, &Counting { pairs: true, ..none.clone() }).unwrap();
         assert!(matches!(statistics.merge(&pairs).unwrap_err(), CodesError::Counting));
         assert_eq!(statistics, before);
+        for features in [CodeStatistics::MOST_FEATURES + 1, usize::MAX] {
+            assert!(matches!(CodeStatistics::new(features, &none), Err(CodesError::Wide { .. })));
+        }
         for features in [vec![3], vec![1, 1], (0..21).collect()] {
             let refused = CodeStatistics::new(3, &Counting { subset: features, ..none.clone() }).unwrap_err();
             assert!(matches!(refused, CodesError::Subset { .. }), "{refused}");

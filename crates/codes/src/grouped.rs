@@ -252,6 +252,10 @@ mod tests {
         assert_eq!(first.shards().unwrap().missing(), [2]);
         parts.merge(&first).unwrap();
         assert_eq!(parts.groups(), all.groups());
+        let asked = std::cell::Cell::new(0);
+        let once = || asked.replace(asked.get() + 1) == 0;
+        assert_eq!((parts.report(once), asked.get()), (None, 2));
+        assert_eq!(parts.report(|| true).unwrap().groups.unwrap().len(), 2);
         assert_eq!(parts.shards().unwrap().missing(), []);
         let twice = parts.merge(&first).unwrap_err();
         assert!(twice.to_string().contains("part 1/2 would be added twice"), "{twice}");
