@@ -107,6 +107,23 @@ describe('a picture', () => {
     )
   })
 
+  test('has no entropies below 0 on its axis, and no halves of features', async () => {
+    const what = { ...report(), joint: { lowerBits: 0.2, upperBits: 31 } }
+    expect(labels(String(await drawn(what, '.svg'))).filter(text => /^[−-]\d/.test(text as string))).toEqual([
+      // φ goes from −1 to 1
+      '−1',
+    ])
+    // features that are all never or always on are not cut off, and a single row is a whole one
+    const bare = {
+      ...{ entropyBits: 0, density: 0.1, neverOn: { features: 3 }, alwaysOn: { features: 1 } },
+      densityHistogram: { edges: [0.1, 1], features: [0] },
+      l0Distribution: { quartiles: [1, 1, 1], counts: [0, 1] },
+    }
+    const shown = labels(String(await drawn(bare, '.svg')))
+    expect(shown).toEqual(expect.arrayContaining(['3', '1']))
+    expect(shown.filter(text => text?.includes('↑') || /^[0-3]\.[2468]$/.test(text as string))).toEqual([])
+  })
+
   test.each([1, 30, 300])('of %i groups is drawn, numbers and names', async groups => {
     for (const value of [(group: number) => group, (group: number) => `group ${group}`]) {
       const svg = String(await drawn(report(groups, value), '.svg'))

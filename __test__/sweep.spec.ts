@@ -226,7 +226,12 @@ describe('a sweep goes on', () => {
     mkdirSync(out)
     writeFileSync(
       join(out, 'sweep.json'),
-      JSON.stringify({ runs: [{ model: '../precious' }, { model: '.' }] }),
+      JSON.stringify({
+        ...{ by: 'seed', vary: {}, settings: {} },
+        runs: ['../precious', '.'].map(model => ({
+          ...{ label: 'a', value: 1, values: {}, data: [data], where: [], model, status: 'done' },
+        })),
+      }),
     )
     await sweep(data, { vary: { seed: [1] }, out, ...QUICK, overwrite: true })
     expect(existsSync(join(dir, 'precious'))).toBe(true)

@@ -297,7 +297,11 @@ describe('a run that fails', () => {
     ['a text for a number', { seed: '7' }, /^seed must be a whole number, not "7"$/],
     ['a negative rate', { learningRate: -1 }, /learningRate/],
     ['all rows held out', { validationFraction: 1 }, /validationFraction/],
-    ['an unknown preset', { preset: 'best' }, /^preset must be one of default, minimal, reference, not "best"$/],
+    [
+      'an unknown preset',
+      { preset: 'best' },
+      /^preset must be one of default, minimal, reference, not "best"$/,
+    ],
     ['an unknown estimator', { estimator: 'magic' }, /^estimator must be one of .*identity.*, not "magic"$/],
     ['a width without its estimator', { estimator: 'identity', gradientWidth: 1 }, /gradientWidth/],
     ['an object', { seed: {} }, /seed.*an Object/],

@@ -319,9 +319,10 @@ export function countRequest({ pairs = false, subset = [] }: CountingOptions) {
   const isFeature = (feature: unknown) =>
     Number.isInteger(feature) && (feature as number) >= 0 && (feature as number) < 2 ** 32
   if (!Array.isArray(subset) || !subset.every(isFeature)) {
+    const wrong = Array.isArray(subset) ? subset.find(each => !isFeature(each)) : subset
     throw new BaeError(
       'INVALID_ARGUMENT',
-      `subset must be an array of features, whole numbers from 0 on, not ${describe(subset)}`,
+      `subset must be an array of features, whole numbers from 0 on, not ${typeof wrong === 'number' ? wrong : describe(wrong)}`,
     )
   }
   return { pairs, subset: [...subset] as number[] }

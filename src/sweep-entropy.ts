@@ -21,13 +21,15 @@ export interface SweepEntropyReport {
   /** What the groups differ in: `file`, `layer`, the setting that varies, or `run`. */
   by: string
   groups: (CodeFigures & LeftOut & { value: number | string | boolean; yardsticks?: Yardsticks })[]
+  /** Labels of the models that are left out because their training has not come to its end. */
+  notDone: string[]
 }
 
 /**
  * Counts codes with the models of a sweep: each model's own data, or other data, taken apart by file or layer as the sweep was.
  *
  * @param dir the sweep's folder, which holds `sweep.json`.
- * @throws BaeError as {@link BinaryAutoencoder.statistics}; `INVALID_ARGUMENT` where no model is done, or other data has a part for none of them.
+ * @throws BaeError as {@link BinaryAutoencoder.statistics}; `IO`, `CORRUPT_FILE` (no table, a damaged one); `INVALID_ARGUMENT` where no model is done, or other data has a part for none of them.
  */
 export async function sweepEntropy(
   dir: string,
@@ -59,7 +61,8 @@ export async function sweepEntropy(
       ...(yardsticks && { yardsticks: await model.yardsticks(part.data, rows) }),
     })
   }
-  return { by, groups }
+  const notDone = runs.filter(({ status }) => status !== 'done').map(({ label }) => label)
+  return { by, groups, notDone }
 }
 
 /** The runs that other data has a part for, each with that. */

@@ -367,9 +367,13 @@ async function contents(out: string): Promise<[leftovers: string[], others: stri
 /** @internal The table of the sweep in a folder. */
 export async function readTable(out: string): Promise<SweepReport> {
   const path = join(out, TABLE)
+  const text = await readFile(path, 'utf8').catch(cause => {
+    const why = cause.code === 'ENOENT' ? 'it is not there; give the folder of a sweep' : cause.message
+    throw new BaeError('IO', `cannot read ${path}: ${why}`, { cause })
+  })
   try {
-    const table = JSON.parse(await readFile(path, 'utf8')) as SweepReport
-    if (!Array.isArray(table.runs)) throw new Error('it has no runs')
+    const table: unknown = JSON.parse(text)
+    if (!isTable(table)) throw new Error('its runs are not what a sweep writes')
     for (const { validation } of table.runs) if (validation) defined(validation)
     return table
   } catch (cause) {
@@ -379,6 +383,27 @@ export async function readTable(out: string): Promise<SweepReport> {
       { cause },
     )
   }
+}
+
+/** Whether something is a table, as far as it is relied on: anybody may have written it. */
+function isTable(table: unknown): table is SweepReport {
+  const { by, vary, settings, runs } = (table ?? {}) as Record<string, unknown>
+  const isObject = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value)
+  const areTexts = (value: unknown) =>
+    Array.isArray(value) && value.every(each => typeof each === 'string' && each !== '')
+  const isRun = (run: unknown) => {
+    const { label, value, values, data, where, model, status } = (run ?? {}) as Record<string, unknown>
+    return (
+      areTexts([label, model, status]) &&
+      ['number', 'string', 'boolean'].includes(typeof value) &&
+      isObject(values) &&
+      areTexts(data) &&
+      areTexts(where)
+    )
+  }
+  return (
+    typeof by === 'string' && isObject(vary) && isObject(settings) && Array.isArray(runs) && runs.every(isRun)
+  )
 }
 
 /** The first setting in which two sweeps differ, of those that change results. */

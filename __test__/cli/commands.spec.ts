@@ -433,7 +433,11 @@ describe('wrong usage: status 2, one line, and a document with --json', () => {
       ['train', 'x', ...out, '--validation-fraction', '1'],
       /--validation-fraction.*below 1/,
     ],
-    ['an unknown preset', ['train', 'x', ...out, '--preset', 'best'], /--preset.*default, minimal, reference/],
+    [
+      'an unknown preset',
+      ['train', 'x', ...out, '--preset', 'best'],
+      /--preset.*default, minimal, reference/,
+    ],
     ['no threads', ['evaluate', 'm', 'x', '--threads', '0'], /--threads.*above 0/],
     ['too many threads', ['evaluate', 'm', 'x', '--threads', '1025'], /--threads.*at most 1024/],
     ['too many threads to train', ['train', 'x', ...out, '--threads', '1025'], /--threads.*at most 1024/],

@@ -1,19 +1,20 @@
-import type { CodeFigures, EntropyReport, SweepEntropyReport } from '../index.js'
+import type { CodeFigures, EntropyReport, Spectrum, SweepEntropyReport, Yardsticks } from '../index.js'
 import { count, figure, percent, plural, sparsityRows, table } from './text.js'
 
 /** An entropy report in plain words. */
-export function entropyLines(report: EntropyReport): string[] {
+export function entropyLines(report: EntropyReport & { yardsticks?: Yardsticks }): string[] {
   const missing = report.shards?.missing ?? []
   return [
     `${plural(report.rows, 'row')}, ${plural(report.features, 'feature')}`,
     ...(missing.length
-      ? [`${missing.length} of ${report.shards?.of} parts are missing: ${missing.join(', ')}`]
+      ? [`${count(missing.length)} of ${count(report.shards?.of ?? 0)} parts are missing: ${runs(missing)}`]
       : []),
     ...table([
       ...entropyRows(report),
       ...sparsityRows(report, report.features),
       ...limitRows(report),
       ...jointRows(report),
+      ...yardstickRows(report.yardsticks),
     ]),
     ...dependencies(report),
     ...groupLines(report),
@@ -84,8 +85,41 @@ function jointRows({ joint, pairs, subset }: EntropyReport): [string, string][] 
   return rows
 }
 
+/** Lines to compare with: the one that is in the same unit first. */
+function yardstickRows(yardsticks: Yardsticks | undefined): [string, string][] {
+  if (!yardsticks) return []
+  const { fvu, gaussian, raw, centred, twoNn, missing } = yardsticks
+  const rows: [string, string][] = []
+  if (gaussian.bits !== null && fvu !== null) {
+    const ratio = gaussian.ratio === null ? '' : `; these codes take ${figure(gaussian.ratio)} times that`
+    rows.push(['Gaussian', `${figure(gaussian.bits)} bits at the same error (FVU ${figure(fvu)})${ratio}`])
+  }
+  for (const [name, spectrum] of Object.entries({ centred, raw })) {
+    const text = spectrumText(spectrum)
+    if (text) rows.push([name, text])
+  }
+  if (twoNn.dimension !== null) rows.push(['dimension', `${figure(twoNn.dimension)} (TwoNN, descriptive)`])
+  for (const [name, why] of Object.entries(missing)) rows.push(['not defined', `${name}: ${why}`])
+  return rows
+}
+
+/** A figure that is null is left out: `missing` says why. */
+function spectrumText(spectrum: Spectrum): string {
+  const { vonNeumannBits, renyi2Bits, rankMe, participationRatio, codingRateBits } = spectrum
+  const parts: [string, number | null, string][] = [
+    ['von Neumann', vonNeumannBits, ' bits'],
+    ['Rényi-2', renyi2Bits, ' bits'],
+    ['RankMe', rankMe, ''],
+    ['participation ratio', participationRatio, ''],
+    ['coding rate', codingRateBits, ' bits'],
+  ]
+  return parts
+    .flatMap(([name, value, unit]) => (value === null ? [] : [`${name} ${figure(value)}${unit}`]))
+    .join(', ')
+}
+
 /** What is said of a group. */
-type Group = Omit<SweepEntropyReport['groups'][number], 'yardsticks'>
+type Group = SweepEntropyReport['groups'][number]
 
 /** Pairs that are shown. */
 const SHOWN = 8
@@ -114,10 +148,40 @@ export function groupLines({ by, groups = [] }: Pick<EntropyReport, 'by'> & { gr
         String(group.value),
         `${figure(group.interval?.estimate ?? group.estimates.jackknife)} bits` +
           (group.interval ? ` (${figure(group.interval.lower)} to ${figure(group.interval.upper)})` : '') +
-          `, density ${percent(group.density)}, ${plural(group.rows, 'row')}`,
+          `, density ${percent(group.density)}, ${plural(group.rows, 'row')}${beside(group)}`,
       ]),
     ),
   ]
+}
+
+/** What was asked for beside the sum over features. */
+function beside({ joint, subset, yardsticks }: Group): string {
+  const gaussian = yardsticks?.gaussian
+  return [
+    joint ? `, whole codes between ${figure(joint.lowerBits)} and ${figure(joint.upperBits)}` : '',
+    subset ? `, subset ${figure(subset.plugIn)}` : '',
+    typeof gaussian?.bits === 'number' ? `, a Gaussian ${figure(gaussian.bits)}` : '',
+  ].join('')
+}
+
+/** Entropy by the models of a sweep: a line for each. */
+export function sweepLines(report: SweepEntropyReport): string[] {
+  const { notDone } = report
+  return [
+    ...groupLines(report),
+    ...(notDone.length ? [`left out, not trained to the end: ${notDone.join(', ')}`] : []),
+  ]
+}
+
+/** 2, 3, 4, 7 as `2–4, 7`. */
+function runs(numbers: number[]): string {
+  const all: [from: number, to: number][] = []
+  for (const number of numbers) {
+    const last = all.at(-1)
+    if (last && number === last[1] + 1) last[1] = number
+    else all.push([number, number])
+  }
+  return all.map(([from, to]) => (from === to ? count(from) : `${count(from)}–${count(to)}`)).join(', ')
 }
 
 const signed = (bits: number) => `${bits < 0 ? '−' : '+'}${figure(Math.abs(bits))}`

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import {
   BinaryAutoencoder,
@@ -9,9 +9,9 @@ import {
   type StatisticsOptions,
   sweepEntropy,
 } from '../index.js'
-import { entropyLines, groupLines } from './entropy-text.js'
-import { type Measuring, measuring, overwrite as overwriting } from './options.js'
-import { type Context, type Run, UsageError } from './output.js'
+import { entropyLines, sweepLines } from './entropy-text.js'
+import { DATA, type Measuring, MODEL, measuring, overwrite as overwriting } from './options.js'
+import { type Context, checkOut, type Run, UsageError } from './output.js'
 import { bytes, leftOut } from './text.js'
 
 interface Options extends Measuring {
@@ -26,17 +26,21 @@ interface Options extends Measuring {
 }
 
 export function entropy(program: Command, run: Run): Command {
-  return measuring(program, 'entropy', '[data...]')
+  return measuring(program, 'entropy', {
+    model: `${MODEL}, or of a sweep: then a line for each of its models`,
+    data: `${DATA}; of a sweep's models each one's own, unless given`,
+    optional: true,
+  })
     .description('entropy, in bits, and sparsity of the codes of hidden states, counted over all rows')
     .addOption(
       new Option(
         '--by <column>',
-        'figures for each group of rows too: by a column of the data, or by file',
+        'figures for each group of rows too: by a column of the data, or by file; by layer also of [tokens, layers, d_in]',
       ).choices(['layer', 'position', 'group', 'sequence', 'token', 'file']),
     )
     .option(
       '--pairs',
-      'count all pairs of features: the strongest dependencies, and bounds of the entropy of whole codes; takes 8 d_sae² bytes',
+      'count all pairs of features: the strongest dependencies, and bounds of the entropy of whole codes; takes 8 d_sae² bytes, with --by for each group',
     )
     .option(
       '--subset <features>',
@@ -51,15 +55,19 @@ export function entropy(program: Command, run: Run): Command {
     .option('--out <file>', 'keep the counts in a file (safetensors), for `bae merge`')
     .option(
       '--plot <file>',
-      'draw the report: .svg, .png, or .html, which needs no network and shows figures under the pointer',
+      'draw the report, as its name ends: .svg, .png, or .html, which needs no network and shows figures under the pointer',
       picture,
     )
     .addOption(overwriting('a file'))
     .action(
       run(async (context, dir: string, data: string[], options: Options) => {
-        const { plot, overwrite } = options
+        const { out, plot, overwrite } = options
         // says no before all rows are read
         if (plot !== undefined) await checkPlot(plot, { overwrite })
+        if (out !== undefined) checkOut(out, overwrite)
+        if (out !== undefined && plot !== undefined && resolve(out) === resolve(plot)) {
+          throw new UsageError(`--out and --plot are both ${out}: counts and picture need a file each`)
+        }
         const { report, lines } = existsSync(join(dir, 'sweep.json'))
           ? await ofSweep(context, dir, data, options)
           : await ofModel(context, dir, data, options)
@@ -72,6 +80,11 @@ export function entropy(program: Command, run: Run): Command {
 async function ofModel({ signal, progress }: Context, dir: string, data: string[], options: Options) {
   const { out, plot, overwrite, yardsticks = false, ...chosen } = options
   if (data.length === 0) throw new UsageError('missing required argument data: files of hidden states')
+  if (yardsticks && chosen.shard) {
+    throw new UsageError(
+      '--yardsticks is of all rows and cannot be merged: leave out --shard, or measure it apart',
+    )
+  }
   using model = await BinaryAutoencoder.load(dir, { signal })
   if (chosen.pairs) {
     progress.note(`counts of all pairs take ${bytes(pairBytes(model.dSae))}${chosen.by ? ' a group' : ''}`)
@@ -105,7 +118,7 @@ async function ofSweep({ signal, progress }: Context, dir: string, data: string[
     ...(data.length && { data }),
     onProgress: progress.rows,
   })
-  return { report, lines: groupLines(report) }
+  return { report, lines: sweepLines(report) }
 }
 
 function features(text: string): number[] {

@@ -1,8 +1,9 @@
+import { realpathSync } from 'node:fs'
 import type { Command } from 'commander'
 import { CodeStatistics } from '../index.js'
 import { entropyLines } from './entropy-text.js'
 import { overwrite as overwriting } from './options.js'
-import { type Run, UsageError } from './output.js'
+import { checkOut, type Run, UsageError } from './output.js'
 
 interface Options {
   out?: string
@@ -20,6 +21,8 @@ export function merge(program: Command, run: Run): Command {
       run(async ({ signal, progress, result }, files: string[], { out, overwrite }: Options) => {
         const [first, ...others] = files
         if (first === undefined) throw new UsageError('name at least one file of counts')
+        checkTwice(files)
+        if (out !== undefined) checkOut(out, overwrite)
         using all = await CodeStatistics.load(first, { signal })
         for (const [index, file] of others.entries()) {
           using part = await CodeStatistics.load(file, { signal })
@@ -36,4 +39,20 @@ export function merge(program: Command, run: Run): Command {
         result(report, [...entropyLines(report), ...(out === undefined ? [] : [`The counts are in ${out}.`])])
       }),
     )
+}
+
+/** Counts of a whole do not know what they are of: the same file twice would count its rows twice. */
+function checkTwice(files: string[]): void {
+  const seen = new Set<string>()
+  for (const file of files) {
+    let path: string
+    try {
+      path = realpathSync(file)
+    } catch {
+      // whoever reads it says what is wrong
+      continue
+    }
+    if (seen.has(path)) throw new UsageError(`${file} is named twice: its rows would be counted twice`)
+    seen.add(path)
+  }
 }

@@ -70,8 +70,15 @@ export const choosing = () => [
 export const overwrite = (what: string) => new Option('--overwrite', `replace ${what} that is there already`)
 
 /** `bae NAME MODEL DATA…` */
-export function measuring(program: Command, name: string, data = '<data...>'): Command {
-  const command = program.command(name).argument('<model>', MODEL).argument(data, DATA)
+export function measuring(
+  program: Command,
+  name: string,
+  { model = MODEL, data = DATA, optional = false } = {},
+): Command {
+  const command = program
+    .command(name)
+    .argument('<model>', model)
+    .argument(optional ? '[data...]' : '<data...>', data)
   for (const option of [...choosing(), device('cpu'), threads()]) command.addOption(option)
   return command
 }

@@ -108,9 +108,7 @@ async function follow(
     ...figures(report),
     '',
     `The models and their table, sweep.json, are in ${options.out}.`,
-    ...(report.by === 'file' || report.by === 'layer'
-      ? [`Next:\n  npx bae entropy ${quoted(options.out)}`]
-      : []),
+    `Next:\n  npx bae entropy ${quoted(options.out)}`,
   ])
   const failed = report.runs.filter(({ status }) => status === 'failed')
   if (failed.length === 0) return

@@ -310,7 +310,15 @@ function estimated(report: PlottedReport): Spec[] {
       end: Math.max(...[bits, to].filter(finite)),
     }))
   if (shown.length === 0) return []
-  const x = { type: 'quantitative', scale: { zero: false, padding: 12 }, title: 'entropy (bits)' }
+  const all = shown.flatMap(({ bits, from, to }) => [bits, from, to].filter(finite))
+  const [least, most] = [Math.min(...all), Math.max(...all)]
+  // room before the first mark, but no entropies below 0 on the axis where there are none
+  const low = least >= 0 && least < 0.1 * (most - least) ? { domainMin: 0 } : {}
+  const x = {
+    type: 'quantitative',
+    scale: { zero: false, padding: 12, ...low },
+    axis: { title: 'entropy (bits)', tickCount: 8 },
+  }
   const tooltip = [
     { field: 'name', title: 'estimate' },
     { field: 'bits', title: 'bits', format: ',.6~g' },
@@ -369,8 +377,9 @@ function rates(report: PlottedReport, { edges, features }: { edges: number[]; fe
     { from: aside, to: 2 * aside, features: always, rate: 'always on', kind: 'aside' },
   ]
   // a bar that would press all others flat is cut off, and says so
-  const most = Math.max(1, ...inner.map(bar => bar.features))
-  const top = Math.max(never, always) > 4 * most ? 1.25 * most : Math.max(most, never, always)
+  const most = Math.max(0, ...inner.map(bar => bar.features))
+  const highest = Math.max(1, most, never, always)
+  const top = most > 0 && highest > 4 * most ? 1.25 * most : highest
   const values = bars.map(bar => ({
     ...bar,
     shown: Math.min(bar.features, top),
@@ -416,7 +425,7 @@ function rates(report: PlottedReport, { edges, features }: { edges: number[]; fe
             field: 'shown',
             type: 'quantitative',
             scale: { domain: [0, 1.1 * top], nice: false },
-            axis: { title: 'features', tickCount: 5, format: ',~r' },
+            axis: { title: 'features', tickCount: 5, tickMinStep: 1, format: ',~r' },
           },
           y2: { datum: 0 },
           color: {
@@ -493,7 +502,7 @@ function activity({ counts, quartiles }: { counts: number[]; quartiles: number[]
           field: 'rows',
           type: 'quantitative',
           scale: { zero: true },
-          axis: { title: 'rows', tickCount: 5, format: ',~r' },
+          axis: { title: 'rows', tickCount: 5, tickMinStep: 1, format: ',~r' },
         },
         y2: { datum: 0 },
         tooltip: [
