@@ -276,7 +276,11 @@ test('what is wrong is said', async () => {
   expect(statistics.rows).toBe(10)
   await refuses(some.entropy({ subset: [8] }), 'INVALID_ARGUMENT', /no feature 8/)
   await refuses(some.entropy({ subset: [0.5] }), 'INVALID_ARGUMENT', /subset/)
-  expect(() => new CodeStatistics(2 ** 31, { pairs: true })).toThrow(/do not fit into memory/)
+  expect(() => new CodeStatistics(2 ** 24, { pairs: true })).toThrow(/do not fit into memory/)
+  // not what is left of it in 32 bits
+  expect(() => new CodeStatistics(2 ** 32 + 8)).toThrow(/dSae must be at most/)
+  const wrapped = { shard: { shard: 1, of: 2 ** 32 + 1 } }
+  await refuses(model.entropy(TOKENS, wrapped), 'INVALID_ARGUMENT', /at most 65536/)
   expect(pairBytes(2304)).toBe(8 * 2304 * 2303)
   const by = { by: 'weather' as 'layer' }
   await refuses(model.entropy(TOKENS, by), 'INVALID_ARGUMENT', /weather/)

@@ -278,11 +278,20 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   }
 }
 
+const MOST_SHARDS = 65_536
+
 function shardOf(shard: { shard: number; of: number }) {
   if (typeof shard !== 'object' || shard === null) {
     throw new BaeError('INVALID_ARGUMENT', `shard must be { shard, of }, not ${describe(shard)}`)
   }
-  return { shard: positiveInteger('shard.shard', shard.shard), shards: positiveInteger('shard.of', shard.of) }
+  const [part, of] = [positiveInteger('shard.shard', shard.shard), positiveInteger('shard.of', shard.of)]
+  if (part > of || of > MOST_SHARDS) {
+    throw new BaeError(
+      'INVALID_ARGUMENT',
+      `shard: part ${part}/${of} is none; parts are numbered from 1 to their number, at most ${MOST_SHARDS}`,
+    )
+  }
+  return { shard: part, shards: of }
 }
 
 /** Whether groups are made of files, or perhaps of layers along an axis of theirs. */

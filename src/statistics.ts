@@ -192,7 +192,7 @@ export class CodeStatistics implements Disposable, AsyncDisposable {
       this.#native = options
       this.#rows = options.rows
     } else {
-      positiveInteger('dSae', dSae)
+      dSaeOf(dSae)
       const request = countRequest(options)
       try {
         this.#native = new native.Statistics(dSae, request)
@@ -330,8 +330,16 @@ export function countRequest({ pairs = false, subset = [] }: CountingOptions) {
 
 /** Bytes that {@link CountingOptions.pairs} takes for codes of so many bits. */
 export function pairBytes(dSae: number): number {
-  return native.pairBytes(positiveInteger('dSae', dSae))
+  return native.pairBytes(dSaeOf(dSae))
 }
+
+/** Bits of a code; those that no count has are refused here, since the addon takes 32 bits. */
+function dSaeOf(dSae: number): number {
+  if (positiveInteger('dSae', dSae) <= MOST_FEATURES) return dSae
+  throw new BaeError('INVALID_ARGUMENT', `dSae must be at most ${MOST_FEATURES}, not ${dSae}`)
+}
+
+const MOST_FEATURES = 2 ** 24
 
 function sequencesOf(sequences: NonNullable<AddOptions['sequences']>, rows: number): BigInt64Array {
   const wrong = (what: string) =>

@@ -12,13 +12,35 @@ use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use serde_json::json;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Rows that are counted between two reports of progress.
 const CHUNK: usize = 1 << 14;
 
 /// Counts that one job at a time works with.
-type Shared = Arc<Mutex<GroupedStatistics>>;
+type Shared = Arc<Counts>;
+
+struct Counts {
+    counts: Mutex<GroupedStatistics>,
+    d_sae: usize,
+    /// Rows after the last job that added some: JavaScript asks for them, and must not wait for a job that works with the counts.
+    rows: AtomicU64,
+}
+
+impl Counts {
+    fn locked(&self) -> MutexGuard<'_, GroupedStatistics> {
+        self.counts.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Changes the counts, and tells how many rows there are then, whatever comes of it.
+    fn change<T>(&self, change: impl FnOnce(&mut GroupedStatistics) -> T) -> T {
+        let mut counts = self.locked();
+        let result = change(&mut counts);
+        self.rows.store(counts.rows(), Ordering::Relaxed);
+        result
+    }
+}
 
 /// Counts of codes; `None` once disposed.
 #[napi]
@@ -28,7 +50,8 @@ pub struct Statistics {
 
 impl From<GroupedStatistics> for Statistics {
     fn from(counts: GroupedStatistics) -> Self {
-        Self { counts: Mutex::new(Some(Arc::new(Mutex::new(counts)))) }
+        let (d_sae, rows) = (counts.features(), AtomicU64::new(counts.rows()));
+        Self { counts: Mutex::new(Some(Arc::new(Counts { counts: Mutex::new(counts), d_sae, rows }))) }
     }
 }
 
@@ -38,10 +61,6 @@ impl Statistics {
         let counts = self.counts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         counts.clone().ok_or_else(|| Failure::disposed("set of counts"))
     }
-}
-
-fn locked(counts: &Shared) -> MutexGuard<'_, GroupedStatistics> {
-    counts.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What is counted beside ones, rows and batches.
@@ -95,16 +114,16 @@ impl Statistics {
         Ok(counts.map_err(Failure::from)?.into())
     }
 
-    /// Rows counted; waits for a job that works with the counts.
+    /// Rows counted, by the jobs that have ended.
     #[napi(getter, catch_unwind)]
     pub fn rows(&self) -> Result<f64, &'static str> {
-        Ok(locked(&self.get()?).rows() as f64)
+        Ok(self.get()?.rows.load(Ordering::Relaxed) as f64)
     }
 
     /// Bits in a code.
     #[napi(getter, catch_unwind)]
     pub fn d_sae(&self) -> Result<u32, &'static str> {
-        Ok(locked(&self.get()?).features() as u32)
+        Ok(self.get()?.d_sae as u32)
     }
 
     /// Frees the counts once no running job needs them.
@@ -153,18 +172,19 @@ pub fn start_count_codes(
     let (counts, codes) = (statistics.get()?, codes.get()?);
     let sequences = sequences.map(|sequences| sequences.to_vec());
     job::start(on_event, move |context| {
-        let mut counts = locked(&counts);
-        let first_row = first_row.map_or(counts.rows(), |row| row as u64);
-        let mut row = 0;
-        for part in codes.chunks(CHUNK) {
-            let of_part = sequences.as_ref().map(|sequences| &sequences[row..row + part.rows()]);
-            counts.add(&part, first_row + row as u64, of_part, None)?;
-            row += part.rows();
-            if !context.rows(row, codes.rows()) {
-                return Ok(End::Cancelled(json!({})));
+        counts.change(|counts| {
+            let first_row = first_row.map_or(counts.rows(), |row| row as u64);
+            let mut row = 0;
+            for part in codes.chunks(CHUNK) {
+                let of_part = sequences.as_ref().map(|sequences| &sequences[row..row + part.rows()]);
+                counts.add(&part, first_row + row as u64, of_part, None)?;
+                row += part.rows();
+                if !context.rows(row, codes.rows()) {
+                    return Ok(End::Cancelled(json!({})));
+                }
             }
-        }
-        Ok(End::Done(json!({ "rows": row })))
+            Ok(End::Done(json!({ "rows": row })))
+        })
     })
 }
 
@@ -182,8 +202,8 @@ pub fn start_merge(
             return Err(Failure { code: "INVALID_ARGUMENT", message });
         }
         // taken one after the other: two calls that add two counts to each other must not wait for ever
-        let other = locked(&other).clone();
-        locked(&counts).merge(&other)?;
+        let other = other.locked().clone();
+        counts.change(|counts| counts.merge(&other))?;
         Ok(End::Done(json!({})))
     })
 }
@@ -195,9 +215,11 @@ pub fn start_report(
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     let counts = statistics.get()?;
-    job::start(on_event, move |_| {
-        let report = locked(&counts).report();
-        Ok(End::Done(serde_json::to_value(report).expect("plain numbers")))
+    job::start(on_event, move |context| {
+        Ok(match counts.locked().report(|| !context.cancelled()) {
+            Some(report) => End::Done(serde_json::to_value(report).expect("plain numbers")),
+            None => End::Cancelled(json!({})),
+        })
     })
 }
 
@@ -208,7 +230,7 @@ pub fn start_ones(
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     let counts = statistics.get()?;
-    job::start(on_event, move |_| Ok(End::Done(json!(locked(&counts).all().counts().ones()))))
+    job::start(on_event, move |_| Ok(End::Done(json!(counts.locked().all().counts().ones()))))
 }
 
 /// Writes counts to a file.
@@ -221,7 +243,7 @@ pub fn start_save_statistics(
 ) -> Result<Job, &'static str> {
     let counts = statistics.get()?;
     job::start(on_event, move |_| {
-        save_statistics(Path::new(&path), &mut locked(&counts), overwrite)?;
+        save_statistics(Path::new(&path), &mut counts.locked(), overwrite)?;
         Ok(End::Done(json!({ "out": path })))
     })
 }

@@ -49,9 +49,7 @@ pub enum CodesError {
         why: String,
     },
     /// Counts of many groups.
-    #[error(
-        "counts of {groups} groups take {bytes} bytes; choose fewer groups (--where), or leave pairs out"
-    )]
+    #[error("counts of {groups} groups take {bytes} bytes; choose fewer groups (where), or leave pairs out")]
     Groups {
         /// Groups so far.
         groups: usize,
@@ -66,6 +64,12 @@ pub enum CodesError {
     Subset {
         /// What is wrong with it.
         why: String,
+    },
+    /// Codes wider than any model's.
+    #[error("codes of {features} features cannot be counted, only of 16,777,216 at most")]
+    Wide {
+        /// Features a row.
+        features: usize,
     },
     /// The system does not give the memory.
     #[error(
@@ -108,6 +112,7 @@ impl CodesError {
             | Self::Other { .. }
             | Self::Shards { .. }
             | Self::TooMany
+            | Self::Wide { .. }
             | Self::Subset { .. } => "INVALID_ARGUMENT",
         }
     }

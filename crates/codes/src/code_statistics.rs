@@ -1,7 +1,7 @@
 use crate::batches::Batches;
 use crate::buckets::Buckets;
 use crate::pair_counts::{FOLDS, PairCounts};
-use crate::sample::{Entry, Sample};
+use crate::sample::Sample;
 use crate::subset::Subset;
 use crate::{BitMatrix, CodesError, Statistics};
 
@@ -19,7 +19,7 @@ pub enum Clusters {
 pub struct Counting {
     /// Ones in each batch of 512 rows, for the published average over batches.
     pub batches: bool,
-    /// How often each two features are on together, and a sample of rows for the collision bound.
+    /// How often each two features are on together, and a sample of clusters for the collision bound.
     pub pairs: bool,
     /// How often each pattern of these features occurs; at most [`Subset::MOST`] of them.
     pub subset: Vec<usize>,
@@ -51,12 +51,18 @@ struct Joint {
 }
 
 impl CodeStatistics {
+    /// Bits of a code, at most: their buckets take 4 GiB.
+    pub const MOST_FEATURES: usize = 1 << 24;
+
     /// No rows yet, of codes with `features` bits.
     ///
     /// # Errors
-    /// [`CodesError::Subset`] for features that are not there, given twice or too many; [`CodesError::Memory`] if pair
-    /// counts do not fit into memory.
+    /// [`CodesError::Wide`] for more than [`CodeStatistics::MOST_FEATURES`]; [`CodesError::Subset`] for features that are not
+    /// there, given twice or too many; [`CodesError::Memory`] if pair counts do not fit into memory.
     pub fn new(features: usize, counting: &Counting) -> Result<Self, CodesError> {
+        if features > Self::MOST_FEATURES {
+            return Err(CodesError::Wide { features });
+        }
         let joint = if counting.pairs {
             Some(Joint { pairs: PairCounts::new(features)?, sample: Sample::default() })
         } else {
@@ -212,7 +218,7 @@ impl CodeStatistics {
         self.joint.as_ref().map(|joint| &joint.pairs)
     }
 
-    /// The sample of rows, where pairs are counted.
+    /// The sample of clusters, where pairs are counted.
     pub fn sample(&self) -> Option<&Sample> {
         self.joint.as_ref().map(|joint| &joint.sample)
     }
@@ -251,9 +257,7 @@ impl CodeStatistics {
 
     /// Bytes of memory that it takes.
     pub fn bytes(&self) -> u64 {
-        let joint = self.joint.as_ref().map_or(0, |joint| {
-            PairCounts::bytes(self.features) + (joint.sample.len() * size_of::<Entry>()) as u64
-        });
+        let joint = self.joint.as_ref().map_or(0, |joint| joint.pairs.bytes_held() + joint.sample.bytes());
         8 * self.l0.len() as u64 + self.buckets.bytes() + joint
     }
 
@@ -367,8 +371,8 @@ mod tests {
 
     #[test]
     fn the_sample_is_of_least_priority_whatever_the_order() {
-        use crate::SAMPLE_ROWS;
-        let rows = SAMPLE_ROWS + 5000;
+        use crate::SAMPLE_CLUSTERS;
+        let rows = SAMPLE_CLUSTERS + 5000;
         let codes = random(rows, 9, 1);
         let counting = Counting { pairs: true, ..Counting::default() };
         let mut all = CodeStatistics::new(9, &counting).unwrap();
@@ -379,10 +383,10 @@ mod tests {
         first.add(&part(&codes, 0..30_000), 0, None).unwrap();
         halves.merge(&first).unwrap();
         let sample = all.sample().unwrap();
-        assert_eq!(sample.entries().len(), SAMPLE_ROWS);
+        assert_eq!(sample.entries().len(), SAMPLE_CLUSTERS);
         assert_eq!(sample, halves.sample().unwrap());
         let Collisions { pairs, collisions } = sample.collisions();
-        assert_eq!(pairs, SAMPLE_ROWS as u64 / 2);
+        assert_eq!(pairs, SAMPLE_CLUSTERS as u64 / 2);
         // never, always, .03, .4, .8, never, always, .03, .4: the chance of equal rows in closed form
         let same = |p: f64| p * p + (1.0 - p) * (1.0 - p);
         let expected = pairs as f64 * same(0.03).powi(2) * same(0.4).powi(2) * same(0.8);
@@ -399,9 +403,36 @@ mod tests {
             statistics.sample().unwrap().collisions().pairs
         };
         assert_eq!(pairs(&[7; 10]), 0);
-        assert_eq!(pairs(&[7, 7, 7, 7, 7, 7, 7, 7, 1, 2]), 1);
-        assert_eq!(pairs(&[7, 7, 8, 8, 9, 9, 7, 7, 1, 1]), 2);
+        assert_eq!(pairs(&[7, 7, 7, 7, 7, 8, 8, 8, 8, 8]), 1);
+        assert_eq!(pairs(&[7, 8, 9, 1, 5, 5, 1, 9, 8, 7]), 2);
         assert_eq!(pairs(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), 5);
+    }
+
+    /// Half of the rows have one code, but they come in one of 101 sequences.
+    #[test]
+    fn rows_of_long_sequences_collide_as_often_as_rows_do() {
+        let (long, short) = (400, 40_000);
+        let mut codes = BitMatrix::zeros(long * 100 + short, 17);
+        let mut sequences: Vec<i64> = (0..long * 100).map(|row| (row / 100) as i64).collect();
+        for at in 0..short {
+            (0..16).for_each(|bit| codes.set(long * 100 + at, bit, at >> bit & 1 == 1));
+            codes.set(long * 100 + at, 16, true);
+            sequences.push((long + at) as i64);
+        }
+        let mut statistics =
+            CodeStatistics::new(17, &Counting { pairs: true, ..Counting::default() }).unwrap();
+        statistics.add(&codes, 0, Some(&sequences)).unwrap();
+        let Collisions { pairs, collisions } = statistics.sample().unwrap().collisions();
+        // a hundredth of the short ones is kept
+        assert!((350..450).contains(&pairs), "{pairs}");
+        let expected = 0.25 * pairs as f64;
+        assert!(
+            (collisions as f64 - expected).abs() < 4.0 * (0.75 * expected).sqrt(),
+            "{collisions} of {pairs}"
+        );
+        // 1 bit, and half of the rows are one of 40,000
+        let joint = statistics.report().joint.flatten().unwrap();
+        assert!(joint.lower_bits < 1.0 + 0.5 * (short as f64).log2(), "{joint:?}");
     }
 
     #[test]
@@ -416,6 +447,9 @@ mod tests {
         let pairs = CodeStatistics::new(3, &Counting { pairs: true, ..none.clone() }).unwrap();
         assert!(matches!(statistics.merge(&pairs).unwrap_err(), CodesError::Counting));
         assert_eq!(statistics, before);
+        for features in [CodeStatistics::MOST_FEATURES + 1, usize::MAX] {
+            assert!(matches!(CodeStatistics::new(features, &none), Err(CodesError::Wide { .. })));
+        }
         for features in [vec![3], vec![1, 1], (0..21).collect()] {
             let refused = CodeStatistics::new(3, &Counting { subset: features, ..none.clone() }).unwrap_err();
             assert!(matches!(refused, CodesError::Subset { .. }), "{refused}");

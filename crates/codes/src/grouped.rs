@@ -34,6 +34,9 @@ pub struct Shards {
 }
 
 impl Shards {
+    /// Parts of a division, at most: a report lists those that are missing.
+    pub const MOST: u32 = 1 << 16;
+
     /// Parts that were not counted, from 1.
     pub fn missing(&self) -> Vec<u32> {
         (1..=self.of).filter(|shard| !self.counted.contains(shard)).collect()
@@ -114,6 +117,17 @@ impl GroupedStatistics {
             let group = match self.groups.get_mut(label) {
                 Some(group) => group,
                 None => {
+                    // before it is taken: one chunk of rows may be of thousands of groups
+                    let groups = self.groups.len() + 1;
+                    let pairs = if self.all.sample().is_some() {
+                        CodeStatistics::pair_bytes(self.all.features())
+                    } else {
+                        0
+                    };
+                    let bytes = pairs.saturating_mul(groups as u64);
+                    if bytes > MOST_BYTES {
+                        return Err(CodesError::Groups { groups, bytes });
+                    }
                     let counting = Counting { batches: false, ..self.all.counting() };
                     let group = CodeStatistics::new(self.all.features(), &counting)?;
                     self.groups.entry(label.clone()).or_insert(group)
@@ -238,6 +252,10 @@ mod tests {
         assert_eq!(first.shards().unwrap().missing(), [2]);
         parts.merge(&first).unwrap();
         assert_eq!(parts.groups(), all.groups());
+        let asked = std::cell::Cell::new(0);
+        let once = || asked.replace(asked.get() + 1) == 0;
+        assert_eq!((parts.report(once), asked.get()), (None, 2));
+        assert_eq!(parts.report(|| true).unwrap().groups.unwrap().len(), 2);
         assert_eq!(parts.shards().unwrap().missing(), []);
         let twice = parts.merge(&first).unwrap_err();
         assert!(twice.to_string().contains("part 1/2 would be added twice"), "{twice}");
@@ -248,5 +266,17 @@ mod tests {
         let of_another = GroupedStatistics::new(3, &counting, None, "b".into()).unwrap();
         assert!(of_model.merge(&of_another).is_err());
         assert!(of_model.merge(&other).is_ok());
+    }
+
+    #[test]
+    fn groups_that_would_take_too_much_are_refused_before_they_do() {
+        // 135 MB of pairs a group
+        let features = 4100;
+        let counting = Counting { pairs: true, ..Counting::default() };
+        let mut counts =
+            GroupedStatistics::new(features, &counting, Some("position".into()), String::new()).unwrap();
+        let labels: Vec<Label> = (0..2048).map(Label::Number).collect();
+        let refused = counts.add(&BitMatrix::zeros(2048, features), 0, None, Some(&labels)).unwrap_err();
+        assert!(matches!(refused, CodesError::Groups { groups: 32, .. }), "{refused}");
     }
 }

@@ -37,6 +37,6 @@ pub use pair_counts::{FOLDS, PairCounts};
 
 pub use matching::{Agreement, agreements, best_matching};
 pub use report::{GroupedReport, Interval, Joint, PairReport, Report, Sparsity, SubsetReport};
-pub use sample::{Collisions, Entry, SAMPLE_ROWS, Sample};
+pub use sample::{Collisions, Entry, SAMPLE_CLUSTERS, Sample};
 pub use statistics::Statistics;
 pub use subset::Subset;

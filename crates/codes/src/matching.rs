@@ -1,5 +1,6 @@
 //! Which feature is which bit: the best one-to-one matching, and how well two columns of bits agree.
 
+use crate::dependence::phi;
 use crate::{BitMatrix, CodesError};
 use pathfinding::kuhn_munkres::kuhn_munkres;
 use pathfinding::matrix::Matrix;
@@ -50,9 +51,7 @@ impl Agreement {
     /// The φ coefficient, which is Pearson's correlation of two bits and Matthews's of a prediction: −1 to 1, and 0 where one of
     /// them never changes.
     pub fn phi(&self) -> f64 {
-        let [n, a, b, both] = [self.rows, self.first, self.second, self.both].map(|count| count as f64);
-        let size = (a * (n - a) * b * (n - b)).sqrt();
-        if size > 0.0 { (n * both - a * b) / size } else { 0.0 }
+        phi(self.both, self.first, self.second, self.rows)
     }
 
     /// F1 of the second as a prediction of the first, 2 TP / (2 TP + FP + FN): 0 to 1, and 0 where neither is ever on.

@@ -325,17 +325,23 @@ pub struct Posterior {
 }
 
 impl GroupedStatistics {
-    /// What the counts say.
-    pub fn report(&mut self) -> GroupedReport {
-        let groups = self.by().is_some().then(|| {
-            let report = |(value, group): (&Label, &mut CodeStatistics)| GroupReport {
-                value: value.clone(),
-                report: group.report(),
-            };
-            self.groups().iter_mut().map(report).collect()
-        });
+    /// What the counts say; `None` as soon as `going_on`, asked before each group, says no.
+    pub fn report(&mut self, going_on: impl Fn() -> bool) -> Option<GroupedReport> {
+        let by = self.by().map(str::to_owned);
+        let mut groups = vec![];
+        for (value, group) in self.groups() {
+            if !going_on() {
+                return None;
+            }
+            groups.push(GroupReport { value: value.clone(), report: group.report() });
+        }
         let shards = self.shards().map(|shards| ShardsReport { of: shards.of, missing: shards.missing() });
-        GroupedReport { by: self.by().map(str::to_owned), groups, shards, all: self.all().report() }
+        going_on().then(|| GroupedReport {
+            groups: by.is_some().then_some(groups),
+            by,
+            shards,
+            all: self.all().report(),
+        })
     }
 }
 

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bae_codes::{
-    BUCKETS, Batches, Buckets, Clusters, CodeStatistics, Entry, FOLDS, GroupedStatistics, Label, PairCounts,
-    Sample, Shards, Subset, pair_index,
+    BATCH, BUCKETS, Batches, Buckets, Clusters, CodeStatistics, Counting, Entry, FOLDS, GroupedStatistics,
+    Label, PairCounts, SAMPLE_CLUSTERS, Sample, Shards, Subset, pair_index,
 };
 use safetensors::Dtype;
 use serde_json::{Value, json};
@@ -21,8 +21,8 @@ const KIND: &str = "code_statistics";
 /// For all rows, and with a prefix `0.`, `1.`, … for each group in the order of `groups` in the metadata: `rows` U64 `[1]`, `ones` U64
 /// `[d_sae]`, `l0` U64 `[d_sae + 1]` (rows by their number of ones), `bucket_rows` U64 `[64]` and `bucket_ones` U32 `[64, d_sae]`; where
 /// they were counted also `batch_SIZE` U64 `[SIZE + 1]` (how often a feature has 0, 1, … ones in a batch of so many rows), `pair_rows` U64
-/// `[4]` and `pairs` U32 `[4, d_sae (d_sae − 1) / 2]` (features i < j at j (j − 1) / 2 + i), `sample` U64 `[n, 4]` (priority, cluster, halves of the
-/// code's hash), `subset_patterns` U32 and `subset_counts` U64.
+/// `[4]` and `pairs` U32 `[4, d_sae (d_sae − 1) / 2]` (features i < j at j (j − 1) / 2 + i), `sample` U64 `[n, 5]` (of each cluster its number and rows, and the
+/// priority and the halves of the code's hash of one row), `subset_patterns` U32 and `subset_counts` U64.
 ///
 /// # Errors
 /// `IO`, also where the file is there already and `overwrite` is not set.
@@ -92,7 +92,12 @@ impl Kept {
         }
         keep("bucket_ones", vec![BUCKETS, features], Numbers::U32(ones));
         if let Some(batches) = statistics.batches() {
-            for (size, counts) in batches.counts() {
+            let mut counts = batches.counts();
+            if counts.is_empty() {
+                // says that they are counted, for parts without rows are merged too
+                counts.insert(BATCH, vec![0; BATCH + 1]);
+            }
+            for (size, counts) in counts {
                 keep(&format!("batch_{size}"), vec![size + 1], Numbers::U64(counts));
             }
         }
@@ -103,10 +108,11 @@ impl Kept {
         }
         if let Some(sample) = statistics.sample() {
             let entries = sample.entries();
-            let halves =
-                |entry: &Entry| [entry.priority, entry.cluster, entry.code as u64, (entry.code >> 64) as u64];
-            let numbers = entries.iter().flat_map(halves).collect();
-            keep("sample", vec![entries.len(), 4], Numbers::U64(numbers));
+            let numbers = |&Entry { cluster, rows, priority, code }: &Entry| {
+                [cluster, rows, priority, code as u64, (code >> 64) as u64]
+            };
+            let numbers = entries.iter().flat_map(numbers).collect();
+            keep("sample", vec![entries.len(), 5], Numbers::U64(numbers));
         }
         if let Some(subset) = statistics.subset() {
             let counts = subset.counts();
@@ -158,7 +164,7 @@ pub fn load_statistics(path: &Path) -> Result<GroupedStatistics, DataError> {
         serde_json::from_str(text(key)?).map_err(|error| damaged(format!("{key} in the metadata: {error}")))
     };
     let not = |key: &str| damaged(format!("{key} in the metadata is not what it should be"));
-    let features: usize = text("d_sae")?.parse().map_err(|_| not("d_sae"))?;
+    let features = text("d_sae")?.parse::<u32>().map_err(|_| not("d_sae"))? as usize;
     let clusters = match text("clusters")? {
         "row" => Some(Clusters::Row),
         "sequence" => Some(Clusters::Sequence),
@@ -189,18 +195,42 @@ pub fn load_statistics(path: &Path) -> Result<GroupedStatistics, DataError> {
         Err(Trouble::Other(error)) => Err(error),
         Ok(count) => Ok(count),
     };
-    let all = read("")?;
+    let mut all = read("")?;
     let mut groups = BTreeMap::new();
-    for (at, label) in labels.into_iter().enumerate() {
-        groups.insert(label, read(&format!("{at}."))?);
+    if by.is_none() && !labels.is_empty() {
+        return Err(not("groups"));
     }
-    if shards
-        .as_ref()
-        .is_some_and(|shards| shards.counted.iter().any(|&shard| shard == 0 || shard > shards.of))
-    {
+    for (at, label) in labels.into_iter().enumerate() {
+        let twice = damaged(format!("group {label} is there twice"));
+        if groups.insert(label, read(&format!("{at}."))?).is_some() {
+            return Err(twice);
+        }
+    }
+    if by.is_some() && !are_all(&mut groups, &mut all)? {
+        return Err(damaged("the groups together are not all rows".into()));
+    }
+    let is_part = |shards: &Shards| {
+        shards.of <= Shards::MOST && shards.counted.iter().all(|shard| (1..=shards.of).contains(shard))
+    };
+    if !shards.as_ref().is_none_or(is_part) {
         return Err(not("shards"));
     }
     Ok(GroupedStatistics::from_counts(all, by, groups, text("model_xxh3")?.to_owned(), shards))
+}
+
+/// Whether groups add up to what was counted over all rows (batches apart, which groups have none of).
+fn are_all(
+    groups: &mut BTreeMap<Label, CodeStatistics>,
+    all: &mut CodeStatistics,
+) -> Result<bool, DataError> {
+    let counting = Counting { batches: false, ..all.counting() };
+    let mut sum = CodeStatistics::new(all.features(), &counting)
+        .map_err(|error| DataError::out_of_memory(error.to_string()))?;
+    let added = groups.values().all(|group| sum.merge(group).is_ok());
+    Ok(added
+        && (sum.l0(), sum.buckets(), sum.sample(), sum.subset())
+            == (all.l0(), all.buckets(), all.sample(), all.subset())
+        && sum.pairs() == all.pairs())
 }
 
 struct Stored<'a> {
@@ -275,7 +305,7 @@ impl Stored<'_> {
         } else {
             None
         };
-        let batches = self.batches(prefix, rows)?;
+        let batches = if prefix.is_empty() { self.batches(rows)? } else { None };
         Ok(CodeStatistics::from_counts(clusters, l0, buckets, batches, joint, subset))
     }
 
@@ -293,6 +323,9 @@ impl Stored<'_> {
                 of_buckets += buckets.rows()[bucket];
                 ones.iter_mut().zip(buckets.ones_of(bucket)).for_each(|(sum, &ones)| *sum += u64::from(ones));
             }
+            if of_buckets != fold_rows {
+                return Err(Trouble::Damage(format!("{prefix}pair_rows are not those of the buckets")));
+            }
             // two features are on together in no more rows than either, and no fewer than their overlap must be
             let possible = (0..features).all(|j| {
                 (0..j).all(|i| {
@@ -300,7 +333,7 @@ impl Stored<'_> {
                     both <= ones[i].min(ones[j]) && both + fold_rows >= ones[i] + ones[j]
                 })
             });
-            if of_buckets != fold_rows || !possible {
+            if !possible {
                 return Err(Trouble::Damage(format!("{prefix}pairs cannot be counts of these ones")));
             }
             folds.push((fold_rows, both.to_vec()));
@@ -311,26 +344,32 @@ impl Stored<'_> {
     fn sample(&self, prefix: &str, rows: u64) -> Result<Sample, Trouble> {
         let name = format!("{prefix}sample");
         let count = self.header.tensor(&name).and_then(|sample| sample.shape.first().copied()).unwrap_or(0);
-        let numbers = self.u64s(&name, &[count, 4])?;
-        if count as u64 != rows.min(bae_codes::SAMPLE_ROWS as u64) {
-            return Err(Trouble::Damage(format!("{name} has {count} rows of {rows}")));
-        }
-        let entry = |numbers: &[u64]| Entry {
-            priority: numbers[0],
-            cluster: numbers[1],
-            code: u128::from(numbers[2]) | u128::from(numbers[3]) << 64,
+        let numbers = self.u64s(&name, &[count, 5])?;
+        let entry = |numbers: &[u64; 5]| Entry {
+            cluster: numbers[0],
+            rows: numbers[1],
+            priority: numbers[2],
+            code: u128::from(numbers[3]) | u128::from(numbers[4]) << 64,
         };
-        Ok(Sample::from_entries(numbers.chunks_exact(4).map(entry).collect()))
+        let entries: Vec<Entry> = numbers.as_chunks().0.iter().map(entry).collect();
+        let of_rows: Vec<u64> = entries.iter().map(|entry| entry.rows).collect();
+        let of_rows = sum(&of_rows).filter(|&sum| sum == rows || count == SAMPLE_CLUSTERS && sum < rows);
+        let sample = Sample::from_entries(entries);
+        if of_rows.is_none() || sample.entries().len() != count {
+            return Err(Trouble::Damage(format!("{name} is none of {rows} rows")));
+        }
+        Ok(sample)
     }
 
-    fn batches(&self, prefix: &str, rows: u64) -> Result<Option<Batches>, Trouble> {
-        let start = format!("{prefix}batch_");
+    fn batches(&self, rows: u64) -> Result<Option<Batches>, Trouble> {
+        let start = "batch_";
+        let mut are_counted = false;
         let mut counts = BTreeMap::new();
         let mut batched = 0u64;
         for tensor in &self.header.tensors {
-            let Some(size) = tensor.name.strip_prefix(&start) else { continue };
+            let Some(size) = tensor.name.strip_prefix(start) else { continue };
             let size: usize = match size.parse() {
-                Ok(size) if (1..=bae_codes::BATCH).contains(&size) => size,
+                Ok(size) if (1..=BATCH).contains(&size) => size,
                 _ => return Err(Trouble::Damage(format!("{} is no size of a batch", tensor.name))),
             };
             let of_size = self.u64s(&tensor.name, &[size + 1])?;
@@ -338,12 +377,15 @@ impl Stored<'_> {
             let whole = sum(&of_size).filter(|sum| sum % features == 0);
             let rows = whole.and_then(|sum| (sum / features).checked_mul(size as u64));
             batched = rows.and_then(|rows| batched.checked_add(rows)).unwrap_or(u64::MAX);
-            counts.insert(size, of_size);
+            are_counted = true;
+            if of_size.iter().any(|&count| count > 0) {
+                counts.insert(size, of_size);
+            }
         }
-        if prefix.is_empty() && !counts.is_empty() && batched != rows {
+        if are_counted && batched != rows {
             return Err(Trouble::Damage(format!("{start}* are of {batched} rows, not of {rows}")));
         }
-        Ok((!counts.is_empty()).then(|| Batches::from_counts(counts)))
+        Ok(are_counted.then(|| Batches::from_counts(counts)))
     }
 
     fn u64s(&self, name: &str, shape: &[usize]) -> Result<Vec<u64>, Trouble> {
@@ -424,6 +466,48 @@ mod tests {
         let mut none = GroupedStatistics::new(3, &Counting::default(), None, String::new()).unwrap();
         save_statistics(&empty, &mut none, false).unwrap();
         assert_eq!(load_statistics(&empty).unwrap(), none);
+    }
+
+    #[test]
+    fn a_part_without_rows_can_be_merged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("empty.safetensors");
+        let counting = Counting { batches: true, pairs: true, subset: vec![4, 1] };
+        let none = GroupedStatistics::new(5, &counting, Some("file".into()), "abc".into());
+        save_statistics(&path, &mut none.unwrap().of_shard(1, 3), false).unwrap();
+        let mut all = load_statistics(&path).unwrap();
+        all.merge(&counted(true)).unwrap();
+        assert_eq!(all.all().counting(), counting);
+        assert_eq!(all.all().batches().unwrap().counts(), counted(true).all().batches().unwrap().counts());
+    }
+
+    /// What a header may claim without a panic, gigabytes of memory or silence.
+    #[test]
+    fn made_up_headers_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("counts.safetensors");
+        save_statistics(&path, &mut counted(true), false).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header = std::str::from_utf8(&bytes[8..8 + length]).unwrap();
+        for (what, with) in [
+            (r#""d_sae":"5""#, format!(r#""d_sae":"{}""#, u64::MAX)),
+            (r#""d_sae":"5""#, r#""d_sae":"4294967295""#.into()),
+            (r#"\"of\":3"#, r#"\"of\":4294967295"#.into()),
+            (r#"\"counted\":[2]"#, r#"\"counted\":[0]"#.into()),
+            (r#"f\\\"1"#, r#"f\\\"0"#.into()),
+            (r#""by":"file""#, r#""by":"""#.into()),
+            (r#"[-4,"#, "[".into()),
+        ] {
+            assert!(header.contains(what), "{what} in {header}");
+            let changed = header.replacen(what, &with, 1);
+            let mut file = (changed.len() as u64).to_le_bytes().to_vec();
+            file.extend_from_slice(changed.as_bytes());
+            file.extend_from_slice(&bytes[8 + length..]);
+            std::fs::write(&path, file).unwrap();
+            let refused = load_statistics(&path).unwrap_err();
+            assert_eq!(refused.code(), "CORRUPT_FILE", "{with}: {refused}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use bae_codes::{BATCH, Counting, GroupedStatistics, Label};
+use bae_codes::{BATCH, Counting, GroupedStatistics, Label, Shards};
 use bae_data::{Column, Dataset, Feed, Order, RowSet, parameters_checksum};
 
 use crate::TrainError;
@@ -102,6 +102,9 @@ fn part(rows: &RowSet, shard: u32, of: u32) -> Result<(u64, RowSet), TrainError>
             "part {shard}/{of} is none: parts are numbered from 1 to their number, as 1/{}",
             of.max(1)
         )));
+    }
+    if of > Shards::MOST {
+        return Err(TrainError::Option(format!("{of} parts are more than {}", Shards::MOST)));
     }
     let batches = rows.count().div_ceil(BATCH) as u64;
     let start = |shard: u32| {

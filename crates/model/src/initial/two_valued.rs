@@ -33,6 +33,8 @@ pub(super) struct TwoValued {
 const ROWS: usize = 8192;
 /// Dimensions of the space that is searched, at most.
 const DIMENSIONS: usize = 256;
+/// Rows searched for each of them, at least: fewer fall into two heaps along some direction by chance.
+const LEAST_ROWS: usize = 4;
 /// Searches begun at once, of each kind.
 const STARTS: usize = 64;
 /// Rounds of searches, at most ...
@@ -95,10 +97,8 @@ impl TwoValued {
         if found.is_empty() {
             return Ok(none);
         }
-        let mut w = Array2::from_shape_fn((white.ncols(), found.len()), |(k, j)| found[j].direction[k]);
-        // once more on all rows
-        let (next, _) = turned(white.view(), &w, 0.0);
-        advance(&mut w, next);
+        let w = Array2::from_shape_fn((white.ncols(), found.len()), |(k, j)| found[j].direction[k]);
+        let w = regressed(&white, &w);
         Ok(Self::fitted(rows.view(), &multiplied(map.view(), w.view())))
     }
 
@@ -171,16 +171,15 @@ impl TwoValued {
     }
 }
 
-/// The map `[d_in, k]` from rows into a space where they have covariance 1, and the rows there, centred.
+/// The map `[d_in, k]` from rows into a space where those of the first half have mean 0 and covariance 1, and all rows there.
+/// That half is searched: without noise, a bit is then a fixed point of the search exactly, however few rows there are.
 ///
 /// k is the number of principal directions that stand out of noise: singular values above the optimal hard threshold for
 /// noise of unknown size, ω(β) times their median (Gavish & Donoho 2014, equations 4 and 5). `None` if there is nothing.
 fn whitened(rows: ArrayView2<f32>, directions: &Array2<f32>) -> Option<(Array2<f32>, Array2<f32>)> {
     let (n, d_in) = rows.dim();
-    if n < 16 {
-        return None;
-    }
-    let mean = rows.mean_axis(Axis(0))?;
+    let half = n / 2;
+    let mean = rows.slice(s![..half, ..]).mean_axis(Axis(0))?;
     let centred = &rows - &mean;
     let along = multiplied(centred.view(), directions.view());
     let lengths: Vec<f64> = along
@@ -195,15 +194,18 @@ fn whitened(rows: ArrayView2<f32>, directions: &Array2<f32>) -> Option<(Array2<f
     let median = *ranked.get(d_in / 2).or(ranked.last())?;
     // f32 leaves a rest of its own where there is no noise
     let least = (omega * median).max(1e-3 * ranked[0]);
-    let strong: Vec<usize> =
-        (0..lengths.len()).filter(|&at| lengths[at] > least).take(DIMENSIONS.min(n / 16)).collect();
+    let strong: Vec<usize> = (0..lengths.len())
+        .filter(|&at| lengths[at] > least)
+        .take(DIMENSIONS.min(half / LEAST_ROWS))
+        .collect();
     if strong.is_empty() {
         return None;
     }
     let along = along.select(Axis(1), &strong);
-    let second = multiplied(along.t(), along.view());
+    let searched = along.slice(s![..half, ..]);
+    let second = multiplied(searched.t(), searched);
     let k = strong.len();
-    let covariance = DMatrix::from_fn(k, k, |i, j| f64::from(second[[i, j]]) / n as f64);
+    let covariance = DMatrix::from_fn(k, k, |i, j| f64::from(second[[i, j]]) / half as f64);
     // an iteration on what is not finite has no end
     if !covariance.iter().all(|value| value.is_finite()) {
         return None;
@@ -343,6 +345,20 @@ fn turned(rows: ArrayView2<f32>, w: &Array2<f32>, border: f64) -> (Array2<f32>, 
         })
         .collect();
     (multiplied(rows.t(), along.t()), thresholds)
+}
+
+/// [`turned`] on all rows, whose mean and covariance are not quite 0 and 1: the least-squares fit of each direction's bits.
+fn regressed(white: &Array2<f32>, w: &Array2<f32>) -> Array2<f32> {
+    let Some(mean) = white.mean_axis(Axis(0)) else { return w.clone() };
+    let white = white - &mean;
+    let (cross, _) = turned(white.view(), w, 0.0);
+    let gram = multiplied(white.t(), white.view());
+    let k = white.ncols();
+    let cross = DMatrix::from_fn(k, w.ncols(), |i, j| f64::from(cross[[i, j]]));
+    match DMatrix::from_fn(k, k, |i, j| f64::from(gram[[i, j]])).lu().solve(&cross) {
+        Some(solved) => Array2::from_shape_fn(w.dim(), |(i, j)| solved[(i, j)] as f32),
+        None => w.clone(),
+    }
 }
 
 /// The tightest directions, each outside of the span of those before it.
