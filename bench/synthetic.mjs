@@ -126,7 +126,10 @@ async function published() {
       ['`minimal`', { preset: 'minimal' }],
     ]) {
       const runs = await overSeeds({ kind: 'independent', rank, ...settings })
-      const joint = range(runs, 'plugInJointBits')
+      const joint = range(
+        runs.map(({ patterns }) => patterns),
+        'plugIn',
+      )
       lines.push([rank, name, range(runs, 'entropyBits'), joint, range(runs, 'liveFeatures'), ...worst(runs)])
     }
   }

@@ -37,7 +37,7 @@ export interface CodeFigures extends Sparsity {
   features: number
   /** Σ_j H(p_j) of what the rows are a sample of, by four estimators; the plug-in one runs low when rows are few. */
   estimates: { plugIn: number; millerMadow: number; jackknife: number; grassberger: number }
-  /** Where Σ_j H(p_j) lies; `null` where there are too few clusters of rows to tell. */
+  /** Where Σ_j H(p_j) lies; `null` where rows are of fewer than about ten clusters. */
   interval: {
     /** The jackknife over random groups of clusters, in its middle: the best single figure. */
     estimate: number
@@ -55,7 +55,7 @@ export interface CodeFigures extends Sparsity {
   batch?: {
     size: number
     entropyBits: number
-    /** How far that is from the jackknife over all rows. */
+    /** How far that is from the best estimate over all rows: that of the interval, where there is one. */
     biasBits: number
   }
   /** Features that are 0 in every row; with 95 % confidence each of them is on in less than `rateBelow` (3 / rows) of all rows. */

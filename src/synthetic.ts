@@ -2,7 +2,7 @@ import { defined, type TrainEvent } from './events.js'
 import { type CallOptions, checked, runJob, tell } from './job.js'
 import native from './native.js'
 import { type Kinds, settingsJson } from './settings.js'
-import type { JointEntropy, SubsetEntropy } from './statistics.js'
+import type { JointEntropy } from './statistics.js'
 import { TRAIN_SETTINGS, type TrainResult, type TrainSettings } from './train.js'
 
 /** What hidden states are drawn, and how a model is trained on them: all settings of a training, too. */
@@ -53,15 +53,24 @@ export interface SyntheticReport {
   trueMarginalBits: number
   /** Σ_j H(p_j) of the code. */
   entropyBits: number
-  /** Joint entropy of the codes, estimated: by NSB where at most 20 features are live, by the held-out tree otherwise. */
+  /**
+   * Joint entropy of the codes, estimated: by NSB where at most 20 features are live; else by Chao and Shen's estimator where codes repeat often
+   * enough (50 rows or more that repeat an earlier one), and by the held-out tree where they do not.
+   */
   jointBits: number | null
   /** Bounds of it, by the tree and by collisions. */
   joint: JointEntropy | null
-  /** Estimates of it from the patterns of the live features, where they are at most 20. */
-  patterns: SubsetEntropy | null
-  /** Joint entropy of the codes as a plug-in value: it runs low where rows are few for so many bits. */
-  plugInJointBits: number
-  /** The same of the bits that made the hidden states: what the best code has on these very rows. */
+  /** How often codes occur, and what that says about their joint entropy. */
+  patterns: {
+    /** Codes that differ from each other. */
+    distinct: number
+    /** It runs low where rows are few for so many bits. */
+    plugIn: number
+    chaoShen: number
+    /** Where at most 20 features are live. */
+    nsb: number | null
+  }
+  /** The plug-in value of the bits that made the hidden states: what the best code has on these very rows. */
   plugInTrueBits: number
   /** Features that are on in some rows but not in all. */
   liveFeatures: number

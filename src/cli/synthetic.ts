@@ -103,7 +103,7 @@ function summary(report: SyntheticReport): string[] {
       ...jointRows(report),
       [
         'joint, plug-in',
-        `${figure(report.plugInJointBits)} bits; of the true bits on these rows ${figure(report.plugInTrueBits)}` +
+        `${figure(report.patterns.plugIn)} bits; of the true bits on these rows ${figure(report.plugInTrueBits)}` +
           (low ? ': too few rows for so many bits' : ''),
       ],
       [
@@ -121,7 +121,12 @@ function summary(report: SyntheticReport): string[] {
 
 function jointRows({ jointBits, joint, patterns }: SyntheticReport): [string, string][] {
   if (jointBits === null) return []
-  const how = patterns ? 'NSB over the patterns of the live features' : 'held-out tree of the live features'
+  const how =
+    jointBits === patterns.nsb
+      ? 'NSB'
+      : jointBits === patterns.chaoShen
+        ? 'Chao and Shen'
+        : 'held-out tree of features'
   const between = joint ? `; between ${figure(joint.lowerBits)} and ${figure(joint.upperBits)}` : ''
   return [['joint, estimated', `${figure(jointBits)} bits (${how})${between}`]]
 }

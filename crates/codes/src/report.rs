@@ -20,6 +20,9 @@ const EDGES: [f64; 19] = [
     1.0,
 ];
 
+/// Degrees of freedom of an interval, at least: of a handful of clusters most of what there is was not seen.
+const FEWEST_DEGREES: usize = 9;
+
 /// Pairs that are named.
 const STRONGEST: usize = 20;
 
@@ -76,7 +79,7 @@ pub struct Report {
     pub sparsity: Sparsity,
     /// What they say beyond these rows.
     pub estimates: Estimates,
-    /// Where that lies; absent with too few clusters of rows.
+    /// Where that lies; absent with fewer than ten buckets in effect.
     pub interval: Option<Interval>,
     /// The published average over batches; not for groups.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,7 +176,7 @@ pub struct BatchReport {
     pub size: usize,
     /// Mean over batches of Σ_j H(p_j) in the batch.
     pub entropy_bits: f64,
-    /// How far it is from the jackknife estimate over all rows.
+    /// How far it is from the best estimate over all rows: that of the interval, where there is one.
     pub bias_bits: f64,
 }
 
@@ -351,14 +354,16 @@ impl CodeStatistics {
         self.settle();
         let (counts, rows, features) = (self.counts(), self.rows(), self.features());
         let estimates = Estimates::of(&counts);
+        let interval = Interval::of(self.buckets(), features, self.clusters());
+        let best = interval.as_ref().map_or(estimates.jackknife, |interval| interval.estimate);
         let batch = self.batches().map(|batches| {
             let entropy_bits = batches.mean_entropy_bits(features);
-            BatchReport { size: BATCH, entropy_bits, bias_bits: entropy_bits - estimates.jackknife }
+            BatchReport { size: BATCH, entropy_bits, bias_bits: entropy_bits - best }
         });
         let (mut joint, mut pairs) = (None, None);
         if let (Some(counted), Some(sample)) = (self.settled_pairs(), self.sample()) {
             let bounds = Joint::of(counted, self.buckets(), sample.collisions(), features);
-            pairs = Some(PairReport::of(counted, &counts, bounds.as_ref(), estimates.jackknife));
+            pairs = Some(PairReport::of(counted, &counts, bounds.as_ref(), best));
             joint = Some(bounds);
         }
         let limit = (rows > 0).then(|| (3.0 / rows as f64).min(1.0));
@@ -368,7 +373,7 @@ impl CodeStatistics {
             features,
             sparsity: Sparsity::from(&counts),
             estimates,
-            interval: Interval::of(self.buckets(), features, self.clusters()),
+            interval,
             batch,
             never_on: NeverOn { features: which(0), rate_below: limit },
             always_on: AlwaysOn { features: which(rows), rate_above: limit.map(|limit| 1.0 - limit) },
@@ -397,7 +402,7 @@ impl Interval {
     /// `None` with too few clusters.
     fn of(buckets: &Buckets, features: usize, clusters: Option<Clusters>) -> Option<Self> {
         let estimate = jackknife(buckets, features);
-        if estimate.degrees_of_freedom == 0 {
+        if estimate.degrees_of_freedom < FEWEST_DEGREES {
             return None;
         }
         let (lower, upper) =

@@ -5,8 +5,8 @@ use crate::{
     Engine, Event, Normalize, Outcome, READ_ONCE, Stopped, Summary, TrainError, TrainOptions, train,
 };
 use bae_codes::{
-    Agreement, BitMatrix, CodeStatistics, Counting, Joint, Sparsity, Statistics, Subset, SubsetReport,
-    agreements, best_matching, entropy,
+    Agreement, BitMatrix, CodeStatistics, Counting, Joint, Sparsity, Statistics, Subset, agreements,
+    best_matching, joint,
 };
 use bae_data::{
     Dataset, Feed, MemorySource, Order, RowMoments, RowSet, Synthetic, SyntheticKind, SyntheticStates,
@@ -14,6 +14,7 @@ use bae_data::{
 use bae_model::Parameters;
 use ndarray::{Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What hidden states are drawn, and how a model is trained on them.
@@ -74,14 +75,13 @@ pub struct SyntheticReport {
     pub codes: Sparsity,
     /// Features that are on in some rows but not in all.
     pub live_features: usize,
-    /// Joint entropy of the codes, estimated: by NSB where at most 20 features are live, by the held-out tree otherwise.
+    /// Joint entropy of the codes, estimated: by NSB where at most 20 features are live; else by Chao and Shen's estimator where codes repeat
+    /// often enough, and by the held-out tree where they do not.
     pub joint_bits: Option<f64>,
     /// Bounds of it, by the tree and by collisions.
     pub joint: Option<Joint>,
-    /// Estimates of it from the patterns of the live features, where they are at most 20.
-    pub patterns: Option<SubsetReport>,
-    /// Joint entropy of the codes as a plug-in value: it runs low where rows are few for so many bits.
-    pub plug_in_joint_bits: f64,
+    /// Estimates of it from how often each code occurs.
+    pub patterns: Patterns,
     /// The same of the bits that made the hidden states: what the best code has on these very rows.
     pub plug_in_true_bits: f64,
     /// Share of the variance that the code leaves, on the held-out rows (on all, where none are held out).
@@ -164,18 +164,18 @@ pub fn synthetic(
     let live: Vec<usize> = (0..plan.d_sae)
         .filter(|&feature| statistics.ones()[feature] > 0 && statistics.ones()[feature] < statistics.rows())
         .collect();
-    let (joint_of_live, patterns) = estimates(&codes, &live)?;
+    let joint_of_live = bounds(&codes, &live)?;
+    let patterns = Patterns::of(&codes, live.len());
     let tree = joint_of_live.as_ref().map(|joint| joint.tree.bits);
     Ok(SyntheticReport {
         true_bits: kind.joint_bits(rank),
         true_marginal_bits: kind.marginal_bits(rank),
         codes: Sparsity::from(&statistics),
         live_features: live.len(),
-        joint_bits: patterns.as_ref().map(|patterns| patterns.nsb.mean).or(tree),
+        joint_bits: patterns.best(codes.rows()).or(tree),
         joint: joint_of_live,
         patterns,
-        plug_in_joint_bits: joint(&codes),
-        plug_in_true_bits: joint(&bits),
+        plug_in_true_bits: joint::plug_in(&occurrences(&bits)),
         fvu: summary.validation.as_ref().map_or_else(
             || summary.train.as_ref().map_or(f64::NAN, |train| 1.0 - train.explained_variance),
             |validation| validation.fvu,
@@ -186,28 +186,61 @@ pub fn synthetic(
     })
 }
 
-/// Bounds of the joint entropy of the live features, and where they are few their patterns.
-fn estimates(codes: &BitMatrix, live: &[usize]) -> Result<(Option<Joint>, Option<SubsetReport>), TrainError> {
+/// How often codes occur, and what that says about their joint entropy, in bits.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Patterns {
+    /// Codes that differ from each other.
+    pub distinct: usize,
+    /// Plug-in: it runs low where rows are few for so many bits.
+    pub plug_in: f64,
+    /// Chao & Shen 2003.
+    pub chao_shen: f64,
+    /// Nemenman, Shafee & Bialek 2002, mean; where at most 20 features are live.
+    pub nsb: Option<f64>,
+}
+
+/// Rows that repeat an earlier code, at least, for a count of the codes that were not seen.
+const REPEATS: usize = 50;
+
+impl Patterns {
+    fn of(codes: &BitMatrix, live: usize) -> Self {
+        let counts = occurrences(codes);
+        Self {
+            distinct: counts.len(),
+            plug_in: joint::plug_in(&counts),
+            chao_shen: joint::chao_shen(&counts),
+            nsb: (live <= Subset::MOST).then(|| joint::nsb(&counts, 1 << live).0),
+        }
+    }
+
+    /// The estimate to believe, if there is one.
+    fn best(&self, rows: usize) -> Option<f64> {
+        self.nsb.or((rows - self.distinct >= REPEATS).then_some(self.chao_shen))
+    }
+}
+
+/// How often each code occurs.
+fn occurrences(codes: &BitMatrix) -> Vec<u64> {
+    let mut counts = BTreeMap::new();
+    for row in 0..codes.rows() {
+        *counts.entry(codes.row(row)).or_insert(0) += 1;
+    }
+    counts.into_values().collect()
+}
+
+/// Bounds of the joint entropy of the live features.
+fn bounds(codes: &BitMatrix, live: &[usize]) -> Result<Option<Joint>, TrainError> {
     if live.is_empty() {
-        return Ok((None, None));
+        return Ok(None);
     }
     let by_feature = codes.transposed();
     let mut rows = vec![];
     live.iter().for_each(|&feature| rows.extend(by_feature.to_bytes(feature..feature + 1)));
     let kept = BitMatrix::from_bytes(&rows, live.len(), codes.rows())?.transposed();
-    let subset = if live.len() <= Subset::MOST { (0..live.len()).collect() } else { vec![] };
-    let mut counts = CodeStatistics::new(live.len(), &Counting { batches: false, pairs: true, subset })?;
+    let mut counts = CodeStatistics::new(live.len(), &Counting { pairs: true, ..Counting::default() })?;
     counts.add(&kept, 0, None)?;
-    let report = counts.report();
-    let named = |mut patterns: SubsetReport| {
-        patterns.features = live.to_vec();
-        patterns
-    };
-    Ok((report.joint.flatten(), report.subset.map(named)))
-}
-
-fn joint(codes: &BitMatrix) -> f64 {
-    entropy::joint((0..codes.rows()).map(|row| codes.row(row)))
+    Ok(counts.report().joint.flatten())
 }
 
 /// Squared noise over the variance of the rows.
