@@ -47,7 +47,7 @@ const { values: options } = parseArgs({
     features: { type: 'string', default: '2304' },
     // share of bits that are on, or that / share of features that are ever on
     density: { type: 'string', multiple: true, default: ['0.1', `${REAL.density}/${REAL.live}`] },
-    threads: { type: 'string', multiple: true, default: ['2', '1'] },
+    threads: { type: 'string', multiple: true, default: ['2'] },
     rounds: { type: 'string', default: '5' },
     // the first density and threads, two rounds, few rows, nothing written
     quick: { type: 'boolean', default: false },
