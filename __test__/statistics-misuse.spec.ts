@@ -58,8 +58,8 @@ describe('bae entropy', () => {
   })
 
   test('names missing parts as ranges', async () => {
-    const { stdout } = await entropy('--shard', '3/100000')
-    expect(stdout).toContain('\n99,999 of 100,000 parts are missing: 1–2, 4–100,000\n')
+    const { stdout } = await entropy('--shard', '3/50000')
+    expect(stdout).toContain('\n49,999 of 50,000 parts are missing: 1–2, 4–50,000\n')
   })
 
   test.each([
@@ -235,9 +235,9 @@ describe('while a call runs', () => {
     await Promise.all([one.add(some), one.add(some), two.add(some), one.report()])
     expect([one.rows, two.rows]).toEqual([6000, 3000])
     await Promise.all([one.merge(two), two.merge(one)])
-    // whichever came first
-    expect([9000, 15_000, 12_000]).toEqual(expect.arrayContaining([one.rows, two.rows]))
-    expect(one.rows + two.rows).toBeGreaterThan(18_000)
+    // each added the other as it was then, before that was changed or after
+    expect([9000, 12_000, 15_000]).toEqual(expect.arrayContaining([one.rows, two.rows]))
+    expect(Math.min(one.rows, two.rows)).toBe(9000)
   })
 
   test('what it works with may be disposed of', async () => {

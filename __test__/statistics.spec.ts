@@ -1,4 +1,4 @@
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import {
@@ -243,7 +243,9 @@ describe('counts of hidden states', () => {
 
     const some = await bae(['merge', parts[0]!, parts[2]!])
     expect(some.stdout).toMatch(/1 of 3 parts are missing: 2\n/)
-    const twice = await bae(['merge', parts[0]!, parts[0]!])
+    const copy = join(dir, 'copy-of-part1.safetensors')
+    copyFileSync(parts[0]!, copy)
+    const twice = await bae(['merge', parts[0]!, copy])
     expect([twice.status, twice.stderr]).toEqual([
       1,
       expect.stringMatching(/part1.*part 1\/3 would be added twice/),

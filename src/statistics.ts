@@ -175,7 +175,6 @@ export class CodeStatistics implements Disposable, AsyncDisposable {
   /** Features a row, in bits. */
   readonly dSae: number
   #native: Statistics | null
-  #rows = 0
   #leftOut: LeftOut | undefined
 
   /**
@@ -190,7 +189,6 @@ export class CodeStatistics implements Disposable, AsyncDisposable {
   constructor(dSae: number, options: CountingOptions | Statistics = {}) {
     if (options instanceof native.Statistics) {
       this.#native = options
-      this.#rows = options.rows
     } else {
       dSaeOf(dSae)
       const request = countRequest(options)
@@ -217,8 +215,7 @@ export class CodeStatistics implements Disposable, AsyncDisposable {
 
   /** Rows counted, by the calls that have ended. */
   get rows(): number {
-    this.#live()
-    return this.#rows
+    return this.#live().rows
   }
 
   /** For each feature, the rows in which it is on, `[dSae]`. */
@@ -251,7 +248,6 @@ export class CodeStatistics implements Disposable, AsyncDisposable {
       })
     } finally {
       if (owned) packed.dispose()
-      this.#rows = this.#native?.rows ?? 0
     }
   }
 
@@ -267,7 +263,6 @@ export class CodeStatistics implements Disposable, AsyncDisposable {
     }
     const [counts, others] = [this.#live(), other.#live()]
     await runJob(on => native.startMerge(counts, others, on), { signal })
-    this.#rows = this.#native?.rows ?? 0
     // parts of one whole each know of all rows that were left out of it
     this.#leftOut = undefined
   }
