@@ -40,6 +40,7 @@ export {
   type ModelConfig,
   type StatisticsOptions,
 } from './model.js'
+export { checkOutputFile } from './output-file.js'
 export { checkPlot, type PlotOptions, plotEntropy } from './plot/plot.js'
 export type { PlottedFigures, PlottedReport } from './plot/plotted.js'
 export type {

@@ -4,12 +4,15 @@ import { basename, dirname, join } from 'node:path'
 import { BaeError } from './errors.js'
 
 /**
- * @internal Says no to a file to write before any work is done for it: one that is there (unless `overwrite`), a
- * folder, or one whose folder is missing.
+ * Says no to a file to write before any work is done for it: one that is there (unless `overwrite`), a folder, or one
+ * whose folder is missing.
  *
  * @throws BaeError `IO`
  */
-export async function checkOutputFile(path: string, overwrite: boolean): Promise<void> {
+export async function checkOutputFile(
+  path: string,
+  { overwrite = false }: { overwrite?: boolean | undefined } = {},
+): Promise<void> {
   const there = await lstat(path).catch(error => {
     if (error.code === 'ENOENT') return null
     throw cannotWrite(path, error)
@@ -32,7 +35,7 @@ export async function writeOutputFile(
   content: string | Uint8Array,
   overwrite: boolean,
 ): Promise<void> {
-  await checkOutputFile(path, overwrite)
+  await checkOutputFile(path, { overwrite })
   const temporary = join(
     dirname(path),
     `.bae-${randomBytes(6).toString('hex')}-${basename(path).slice(0, 80)}`,
@@ -60,7 +63,7 @@ async function renameToFree(from: string, to: string): Promise<void> {
     await link(from, to)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw error
-    await checkOutputFile(to, false)
+    await checkOutputFile(to)
     await rename(from, to)
   }
 }

@@ -2,7 +2,9 @@ import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import {
+  BaeError,
   BinaryAutoencoder,
+  checkOutputFile,
   checkPlot,
   pairBytes,
   plotEntropy,
@@ -11,7 +13,7 @@ import {
 } from '../index.js'
 import { entropyLines, sweepLines } from './entropy-text.js'
 import { DATA, type Measuring, MODEL, measuring, overwrite as overwriting } from './options.js'
-import { type Context, checkOut, type Run, UsageError } from './output.js'
+import { type Context, Incomplete, type Run, UsageError } from './output.js'
 import { bytes, leftOut } from './text.js'
 
 interface Options extends Measuring {
@@ -64,15 +66,24 @@ export function entropy(program: Command, run: Run): Command {
         const { out, plot, overwrite } = options
         // says no before all rows are read
         if (plot !== undefined) await checkPlot(plot, { overwrite })
-        if (out !== undefined) checkOut(out, overwrite)
+        if (out !== undefined) await checkOutputFile(out, { overwrite })
         if (out !== undefined && plot !== undefined && resolve(out) === resolve(plot)) {
           throw new UsageError(`--out and --plot are both ${out}: counts and picture need a file each`)
         }
         const { report, lines } = existsSync(join(dir, 'sweep.json'))
           ? await ofSweep(context, dir, data, options)
           : await ofModel(context, dir, data, options)
-        if (plot !== undefined) await plotEntropy(report, plot, { overwrite })
-        context.result(report, [...lines, ...(plot === undefined ? [] : [`The picture is in ${plot}.`])])
+        if (plot === undefined) return context.result(report, lines)
+        try {
+          await plotEntropy(report, plot, { overwrite })
+        } catch (error) {
+          // what was counted is not lost with its picture
+          context.result(report, lines)
+          throw error instanceof BaeError
+            ? new Incomplete(error.code, error.message, { cause: error })
+            : error
+        }
+        context.result(report, [...lines, `The picture is in ${plot}.`])
       }),
     )
 }

@@ -1,9 +1,9 @@
 import { realpathSync } from 'node:fs'
 import type { Command } from 'commander'
-import { CodeStatistics } from '../index.js'
+import { CodeStatistics, checkOutputFile } from '../index.js'
 import { entropyLines } from './entropy-text.js'
 import { overwrite as overwriting } from './options.js'
-import { checkOut, type Run, UsageError } from './output.js'
+import { type Run, UsageError } from './output.js'
 
 interface Options {
   out?: string
@@ -22,7 +22,7 @@ export function merge(program: Command, run: Run): Command {
         const [first, ...others] = files
         if (first === undefined) throw new UsageError('name at least one file of counts')
         checkTwice(files)
-        if (out !== undefined) checkOut(out, overwrite)
+        if (out !== undefined) await checkOutputFile(out, { overwrite })
         using all = await CodeStatistics.load(first, { signal })
         for (const [index, file] of others.entries()) {
           using part = await CodeStatistics.load(file, { signal })

@@ -1,5 +1,3 @@
-import { lstatSync } from 'node:fs'
-import { dirname } from 'node:path'
 import process from 'node:process'
 import type { Command } from 'commander'
 import { BaeError } from '../index.js'
@@ -65,27 +63,6 @@ export function context(options: OutputOptions, signal: AbortSignal): Context {
     progress: new Progress(!options.quiet),
     result: (document, lines) => print(options.json ? JSON.stringify(document, null, 2) : lines.join('\n')),
   }
-}
-
-/** Says no to a file to write before any work is done for it; whoever writes it says no again. */
-export function checkOut(path: string, overwrite = false): void {
-  const stats = (at: string) => {
-    try {
-      return lstatSync(at)
-    } catch (error) {
-      return (error as NodeJS.ErrnoException).code === 'ENOENT' ? null : undefined
-    }
-  }
-  const there = stats(path)
-  if (there?.isDirectory()) throw new BaeError('IO', `${path} is a folder; give the name of a file`)
-  if (there && !overwrite) {
-    throw new BaeError('IO', `${path} already exists; choose another --out or pass --overwrite`)
-  }
-  if (stats(dirname(path)) !== null) return
-  throw new BaeError(
-    'IO',
-    `cannot write ${path}: its folder is not there; create its folder first or choose another --out`,
-  )
 }
 
 export function print(text: string): void {

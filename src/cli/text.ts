@@ -1,3 +1,5 @@
+import type { Sparsity } from '../index.js'
+
 /** 12345 as `12,345`. */
 export const count = (value: number): string => Math.round(value).toLocaleString('en-US')
 
@@ -55,17 +57,7 @@ export function table(rows: [label: string, text: string][]): string[] {
 }
 
 /** The figures that every count of codes gives, in plain words. */
-export function sparsityRows(
-  figures: {
-    entropyBits: number
-    l0: number
-    density: number
-    deadFraction: number
-    alwaysOnFraction: number
-    denseFraction: number
-  },
-  features: number,
-): [string, string][] {
+export function sparsityRows(figures: Omit<Sparsity, 'rows'>, features: number): [string, string][] {
   const of = (fraction: number) => `${count(fraction * features)} (${percent(fraction)})`
   return [
     [

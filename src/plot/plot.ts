@@ -52,7 +52,7 @@ export async function checkPlot(path: string, { overwrite = false }: PlotOptions
       `${path}: a picture is one of ${known}, by the extension of its name; choose another name`,
     )
   }
-  await checkOutputFile(path, overwrite)
+  await checkOutputFile(path, { overwrite })
 }
 
 const format = (path: string) => extname(path).toLowerCase()

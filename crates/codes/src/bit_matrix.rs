@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use bae_kernels::{bits, counts};
 
 /// What can be wrong with packed codes handed in from outside.
@@ -320,6 +322,15 @@ impl BitMatrix {
         ones
     }
 
+    /// Rows of each code that occurs, in no order that matters: what [`joint`](crate::joint) estimates entropies from.
+    pub fn occurrences(&self) -> Vec<u64> {
+        let mut counts = BTreeMap::new();
+        for row in 0..self.rows {
+            *counts.entry(self.row(row)).or_insert(0) += 1;
+        }
+        counts.into_values().collect()
+    }
+
     /// Ones in each row: the L0 of each code.
     pub fn ones_per_row(&self) -> Vec<u32> {
         (0..self.rows).map(|row| self.row(row).iter().map(|word| word.count_ones()).sum()).collect()
@@ -338,6 +349,14 @@ mod tests {
             codes.set(0, feature, true);
         }
         assert_eq!(codes.to_bytes(0..1), [0b0000_1001, 0b101]);
+    }
+
+    #[test]
+    fn occurrences_of_fair_bits() {
+        let codes = BitMatrix::from_bytes(&[0, 1, 2, 3, 0, 1, 2, 3], 8, 2).unwrap();
+        assert_eq!(codes.occurrences(), [2, 2, 2, 2]);
+        assert_eq!(crate::joint::plug_in(&codes.occurrences()), 2.0);
+        assert!(BitMatrix::zeros(0, 2).occurrences().is_empty());
     }
 
     #[test]

@@ -109,16 +109,24 @@ pub struct Block {
     pub phi: Vec<f64>,
 }
 
-/// The block of up to `size` features that take part in the strongest pairs; fewer where no more depend on each other.
+/// As many of the strongest pairs as [`block_of`] needs: so many cannot all lie among fewer than `size` features.
+pub fn pairs_of_block(size: usize) -> usize {
+    size.saturating_sub(1) * size.saturating_sub(2) / 2 + 1
+}
+
+/// The block of up to `size` features that take part in the strongest pairs, `pairs`; fewer where no more depend on each other.
 ///
 /// The order is that of single linkage: from the strongest pair down, the two rows of features that a pair joins are laid
 /// end to end, with the ends together that depend most. Memory grows as `size`². Counts as for [`strongest`].
-pub fn strongest_block(ones: &[u64], rows: u64, both: impl Fn(usize, usize) -> u64, size: usize) -> Block {
-    let size = size.min(ones.len());
-    // so many pairs cannot all lie among fewer than `size` features
-    let enough = size.saturating_sub(1) * size.saturating_sub(2) / 2 + 1;
+pub fn block_of(
+    pairs: &[Dependency],
+    ones: &[u64],
+    rows: u64,
+    both: impl Fn(usize, usize) -> u64,
+    size: usize,
+) -> Block {
     let mut chosen: Vec<usize> = Vec::new();
-    for pair in strongest(ones, rows, &both, enough) {
+    for pair in pairs {
         let new: Vec<usize> = pair.features.into_iter().filter(|feature| !chosen.contains(feature)).collect();
         if chosen.len() + new.len() <= size {
             chosen.extend(new);
@@ -215,6 +223,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn strongest_block(ones: &[u64], rows: u64, both: impl Fn(usize, usize) -> u64, size: usize) -> Block {
+        block_of(&strongest(ones, rows, &both, pairs_of_block(size)), ones, rows, both, size)
+    }
 
     /// Rows of bits, and the counts of them.
     fn both(rows: &[Vec<bool>]) -> impl Fn(usize, usize) -> u64 {

@@ -34,19 +34,6 @@ pub fn smoothed_derivative(p: f64) -> f64 {
         + q / ((q + EPSILON) * LN_2)
 }
 
-/// Joint entropy of the rows as given, in bits: −Σ f log2 f over the shares f of the distinct rows.
-///
-/// This is the plug-in value: it says what is in these rows and runs low as an estimate when rows are few.
-pub fn joint<'a>(rows: impl Iterator<Item = &'a [u64]>) -> f64 {
-    let mut counts = std::collections::BTreeMap::new();
-    let mut total = 0u64;
-    for row in rows {
-        *counts.entry(row).or_insert(0u64) += 1;
-        total += 1;
-    }
-    counts.values().map(|&count| count as f64 / total as f64).map(|f| -f * libm::log2(f)).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,11 +56,5 @@ mod tests {
             let slope = (exact(p + 1e-6) - exact(p - 1e-6)) / 2e-6;
             assert!((smoothed_derivative(p) - slope).abs() < 1e-4, "{p}");
         }
-    }
-
-    #[test]
-    fn joint_of_fair_bits() {
-        let rows: Vec<[u64; 1]> = (0..8).map(|row| [row % 4]).collect();
-        assert_eq!(joint(rows.iter().map(|row| row.as_slice())), 2.0);
     }
 }

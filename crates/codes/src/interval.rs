@@ -17,8 +17,8 @@
 //!
 //! What simulations show (the tests hold some): 95 % intervals cover in 93–97 % where features are on in at least one row
 //! on average or, where rows come in documents, in at least two documents (five to ten if large groups of features come
-//! and go together). Below, the estimate runs low: with 2,000 features of half an expected row each, three of four
-//! intervals cover. Near p = ½ for all features they are too wide, by up to √2.
+//! and go together). Below, the estimate runs low: with 400 features of a quarter of an expected row each, fewer than nine of ten
+//! cover. Near p = ½ for all features they are too wide, by up to √2.
 
 use crate::{Buckets, entropy, quantile};
 

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::collision::lower_entropy_bits;
-use crate::dependence::{Block, Dependency, strongest, strongest_block};
+use crate::dependence::{Block, Dependency, block_of, pairs_of_block, strongest};
 use crate::interval::{self, jackknife};
 use crate::joint::{chao_shen, miller_madow, nsb, plug_in};
 use crate::marginal::{Estimator, entropy};
@@ -515,6 +515,7 @@ impl PairReport {
             let at = pair_index(i, j);
             (0..FOLDS).map(|fold| u64::from(pairs.both(fold)[at])).sum()
         };
+        let strongest = strongest(counts.ones(), counts.rows(), both, pairs_of_block(BLOCK).max(STRONGEST));
         let bounds = |joint: &Joint| Bounds {
             lower_bits: (sum_bits - joint.upper_bits).max(0.0),
             upper_bits: (sum_bits - joint.lower_bits).max(0.0),
@@ -522,8 +523,8 @@ impl PairReport {
         Self {
             memory_bytes: PairCounts::bytes(counts.features()),
             total_correlation: joint.map(bounds),
-            strongest: strongest(counts.ones(), counts.rows(), both, STRONGEST),
-            block: BlockReport::of(strongest_block(counts.ones(), counts.rows(), both, BLOCK)),
+            block: BlockReport::of(block_of(&strongest, counts.ones(), counts.rows(), both, BLOCK)),
+            strongest: strongest.into_iter().take(STRONGEST).collect(),
         }
     }
 }

@@ -209,7 +209,7 @@ fn cause_given_bits(rank: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bae_codes::{Statistics, entropy};
+    use bae_codes::{Statistics, joint};
 
     /// Probability of one pattern of bits, by definition.
     fn probability(kind: SyntheticKind, pattern: usize, rank: usize) -> f64 {
@@ -258,7 +258,7 @@ mod tests {
     fn samples_have_the_entropy_that_is_promised() {
         for kind in SyntheticKind::ALL {
             let drawn = Synthetic { kind, rank: 6, rows: 40_000, ..plain() }.draw().unwrap();
-            let joint = entropy::joint((0..40_000).map(|row| drawn.bits.row(row)));
+            let joint = joint::plug_in(&drawn.bits.occurrences());
             assert!((joint - kind.joint_bits(6)).abs() < 0.02, "{kind:?} {joint} {}", kind.joint_bits(6));
             let mut statistics = Statistics::new(6);
             statistics.add(&drawn.bits).unwrap();

@@ -14,7 +14,6 @@ use bae_data::{
 use bae_model::Parameters;
 use ndarray::{Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What hidden states are drawn, and how a model is trained on them.
@@ -175,7 +174,7 @@ pub fn synthetic(
         joint_bits: patterns.best(codes.rows()).or(tree),
         joint: joint_of_live,
         patterns,
-        plug_in_true_bits: joint::plug_in(&occurrences(&bits)),
+        plug_in_true_bits: joint::plug_in(&bits.occurrences()),
         fvu: summary.validation.as_ref().map_or_else(
             || summary.train.as_ref().map_or(f64::NAN, |train| 1.0 - train.explained_variance),
             |validation| validation.fvu,
@@ -205,7 +204,7 @@ const REPEATS: usize = 50;
 
 impl Patterns {
     fn of(codes: &BitMatrix, live: usize) -> Self {
-        let counts = occurrences(codes);
+        let counts = codes.occurrences();
         Self {
             distinct: counts.len(),
             plug_in: joint::plug_in(&counts),
@@ -218,15 +217,6 @@ impl Patterns {
     fn best(&self, rows: usize) -> Option<f64> {
         self.nsb.or((rows - self.distinct >= REPEATS).then_some(self.chao_shen))
     }
-}
-
-/// How often each code occurs.
-fn occurrences(codes: &BitMatrix) -> Vec<u64> {
-    let mut counts = BTreeMap::new();
-    for row in 0..codes.rows() {
-        *counts.entry(codes.row(row)).or_insert(0) += 1;
-    }
-    counts.into_values().collect()
 }
 
 /// Bounds of the joint entropy of the live features.

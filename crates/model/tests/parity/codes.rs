@@ -2,7 +2,7 @@
 
 use crate::fixture::Case;
 use crate::training;
-use bae_codes::{BitMatrix, MajorityCompressor, Statistics, entropy};
+use bae_codes::{BitMatrix, MajorityCompressor, Statistics, joint};
 use bae_kernels::batch::BatchCodes;
 use bae_kernels::{Isa, pairs};
 use bae_model::{Objective, reference::penalties};
@@ -146,7 +146,7 @@ pub fn synthetic(case: &Case) {
     let codes = BitMatrix::from_positive(bits.as_slice().expect("row-major"), bits.ncols());
     let mut statistics = Statistics::new(codes.features());
     statistics.add(&codes).expect("one width");
-    let joint = entropy::joint((0..codes.rows()).map(|row| codes.row(row)));
+    let joint = joint::plug_in(&codes.occurrences());
     for (truth, got) in [("sample_joint_bits", joint), ("sample_marginal_bits", statistics.entropy_bits())] {
         let want = case.json["truth"][truth].as_f64().expect("a number");
         assert!((got - want).abs() < 1e-9 * want, "{truth}: {got}, expected {want}");
