@@ -209,38 +209,51 @@ fn entries(isa: Isa, d_sae: usize, percent: usize) -> Sparse {
     sparse::largest_of_rows(isa, &pre_activations(d_sae), d_sae, k)
 }
 
+fn by_feature(isa: Isa, d_sae: usize, percent: usize) -> sparse::Transposed<1> {
+    let codes = entries(isa, d_sae, percent);
+    sparse::transposed(&codes.ends, &codes.indices, [&codes.values], d_sae)
+}
+
+/// Where the entries of a feature are.
+fn of_feature(ends: &[usize], feature: usize) -> std::ops::Range<usize> {
+    let start = if feature == 0 { 0 } else { ends[feature - 1] };
+    start..ends[feature]
+}
+
 /// Codes with 32 entries (0), or this percentage of all.
 #[divan::bench(args = cases(), consts = [0, 10, 30], sample_count = 20)]
 fn sparse_decode<const PERCENT: usize>(bencher: Bencher, case: Case) {
     let Case(isa, (d_in, d_sae), _) = case;
     let codes = entries(isa, d_sae, PERCENT);
-    let (weights, bias) = (values(d_sae, d_in), vec![0f32; d_in]);
+    let weights = values(d_sae, d_in);
     let weights = weights.as_slice().expect("row-major");
     let mut out = vec![0f32; ROWS * d_in];
     bencher
-        .counter(ItemsCount::new(2 * codes.len() * d_in))
-        .bench_local(|| case.run(|| sparse::decode(isa, &codes, weights, &bias, &mut out)));
+        .counter(ItemsCount::new(2 * codes.ends[codes.ends.len() - 1] * d_in))
+        .bench_local(|| case.run(|| sparse::add_decoded(isa, codes.lists(), weights, d_in, &mut out)));
 }
 
 #[divan::bench(args = cases(), consts = [0, 10, 30], sample_count = 20)]
 fn sparse_turned<const PERCENT: usize>(bencher: Bencher, case: Case) {
     let Case(isa, (_, d_sae), _) = case;
     let codes = entries(isa, d_sae, PERCENT);
-    bencher.counter(ItemsCount::new(codes.len())).bench_local(|| case.run(|| codes.transposed(d_sae)));
+    bencher.counter(ItemsCount::new(codes.len())).bench_local(|| {
+        case.run(|| sparse::transposed(&codes.ends, &codes.indices, [&codes.values, &codes.values], d_sae))
+    });
 }
 
 /// The products with every feature's decoder row.
 #[divan::bench(args = cases(), consts = [0, 10, 30], sample_count = 20)]
 fn sparse_dots<const PERCENT: usize>(bencher: Bencher, case: Case) {
     let Case(isa, (d_in, d_sae), _) = case;
-    let codes = entries(isa, d_sae, PERCENT).transposed(d_sae);
+    let codes = by_feature(isa, d_sae, PERCENT);
     let (weights, errors) = (values(d_sae, d_in), values(ROWS, d_in));
     let errors = errors.as_slice().expect("row-major");
     let weights = weights.as_slice().expect("row-major");
-    bencher.counter(ItemsCount::new(2 * codes.len() * d_in)).bench_local(|| {
+    bencher.counter(ItemsCount::new(2 * codes.ends[codes.ends.len() - 1] * d_in)).bench_local(|| {
         case.run(|| {
             weights.par_chunks(d_in).enumerate().for_each_init(Vec::new, |out, (feature, row)| {
-                let (samples, _) = codes.row(feature);
+                let samples = &codes.rows[of_feature(&codes.ends, feature)];
                 out.resize(samples.len(), 0.0);
                 sparse::dots(isa, samples, errors, row, out);
             });
@@ -252,15 +265,16 @@ fn sparse_dots<const PERCENT: usize>(bencher: Bencher, case: Case) {
 #[divan::bench(args = cases(), consts = [0, 10, 30], sample_count = 20)]
 fn sparse_scaled_rows<const PERCENT: usize>(bencher: Bencher, case: Case) {
     let Case(isa, (d_in, d_sae), _) = case;
-    let codes = entries(isa, d_sae, PERCENT).transposed(d_sae);
+    let codes = by_feature(isa, d_sae, PERCENT);
     let errors = values(ROWS, d_in);
     let errors = errors.as_slice().expect("row-major");
-    bencher.counter(ItemsCount::new(2 * codes.len() * d_in)).bench_local(|| {
+    bencher.counter(ItemsCount::new(2 * codes.ends[codes.ends.len() - 1] * d_in)).bench_local(|| {
         case.run(|| {
             (0..d_sae).into_par_iter().for_each_init(
                 || vec![0f32; d_in],
                 |out, feature| {
-                    let (samples, factors) = codes.row(feature);
+                    let here = of_feature(&codes.ends, feature);
+                    let (samples, factors) = (&codes.rows[here.clone()], &codes.values[0][here]);
                     sparse::add_scaled_rows(isa, samples, factors, errors, out);
                 },
             );

@@ -57,14 +57,15 @@ pub fn largest_of_batch(isa: Isa, values: &[f32], columns: usize, k: usize) -> S
     });
     let mut keep = Keep::largest(&candidates.values, k);
     let mut kept = Sparse::default();
-    for row in 0..rows {
-        let (indices, values) = candidates.row(row);
-        for (&column, &value) in indices.iter().zip(values) {
-            if keep.takes(value) {
-                kept.indices.push(column);
-                kept.values.push(value);
+    let mut at = 0;
+    for &end in &candidates.ends {
+        for entry in at..end {
+            if keep.takes(candidates.values[entry]) {
+                kept.indices.push(candidates.indices[entry]);
+                kept.values.push(candidates.values[entry]);
             }
         }
+        at = end;
         kept.ends.push(kept.len());
     }
     kept
@@ -159,13 +160,9 @@ mod tests {
 
     fn check(values: &[f32], columns: usize, k: usize) {
         let entries = |sparse: &Sparse| -> Vec<(usize, f32)> {
-            (0..sparse.rows())
-                .flat_map(|row| {
-                    let (indices, values) = sparse.row(row);
-                    let places = indices.iter().map(move |&column| row * columns + column as usize);
-                    places.zip(values.iter().copied())
-                })
-                .collect()
+            let row_of = |entry: usize| sparse.ends.partition_point(|&end| end <= entry);
+            let place = |entry: usize| row_of(entry) * columns + sparse.indices[entry] as usize;
+            (0..sparse.len()).map(|entry| (place(entry), sparse.values[entry])).collect()
         };
         let with_values = |places: Vec<usize>| -> Vec<(usize, f32)> {
             places.into_iter().map(|at| (at, values[at])).collect()

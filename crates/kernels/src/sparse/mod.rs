@@ -7,11 +7,14 @@ mod largest;
 mod products;
 
 pub use largest::{largest_of_batch, largest_of_rows};
-pub use products::{add_scaled_rows, decode, dots};
+pub use products::{add_decoded, add_scaled_rows, dots};
 
 use crate::Isa;
 use crate::isa::per_isa;
 use rayon::prelude::*;
+
+/// The entries of a matrix, row by row: where each row's end, their columns, ascending within a row, and their values.
+pub type Lists<'a> = (&'a [usize], &'a [u32], &'a [f32]);
 
 /// The entries of a matrix that are not 0, row by row (compressed sparse rows).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,74 +54,9 @@ impl Sparse {
         self.indices.is_empty()
     }
 
-    /// Where the entries of a row are.
-    ///
-    /// # Panics
-    /// If there is no such row.
-    pub fn range(&self, row: usize) -> std::ops::Range<usize> {
-        let start = if row == 0 { 0 } else { self.ends[row - 1] };
-        start..self.ends[row]
-    }
-
-    /// The columns and values of a row.
-    ///
-    /// # Panics
-    /// If there is no such row.
-    pub fn row(&self, row: usize) -> (&[u32], &[f32]) {
-        let range = self.range(row);
-        (&self.indices[range.clone()], &self.values[range])
-    }
-
-    /// The transpose: `columns` rows, and in each the rows of this matrix, ascending.
-    ///
-    /// # Panics
-    /// If an entry lies in none of the columns.
-    pub fn transposed(&self, columns: usize) -> Self {
-        assert!(
-            self.indices.iter().all(|&column| (column as usize) < columns),
-            "entries in {columns} columns"
-        );
-        let block = columns.div_ceil(4 * rayon::current_num_threads()).max(64);
-        // each block of columns looks up its part of every row: threads split the output
-        let parts = |first: usize, last: usize| {
-            (0..self.rows()).map(move |row| {
-                let (indices, values) = self.row(row);
-                let start = indices.partition_point(|&column| (column as usize) < first);
-                let end = start + indices[start..].partition_point(|&column| (column as usize) < last);
-                (row, &indices[start..end], &values[start..end])
-            })
-        };
-        let mut ends = vec![0; columns];
-        ends.par_chunks_mut(block).enumerate().for_each(|(at, counts)| {
-            let first = at * block;
-            for (_, indices, _) in parts(first, first + counts.len()) {
-                indices.iter().for_each(|&column| counts[column as usize - first] += 1);
-            }
-        });
-        let mut end = 0;
-        ends.iter_mut().for_each(|count: &mut usize| {
-            end += *count;
-            *count = end;
-        });
-        let (mut indices, mut values) = (vec![0; self.len()], vec![0.0; self.len()]);
-        let blocks = ends.chunks(block).map(|ends| ends[ends.len() - 1]);
-        let blocks = cut(&mut indices, blocks.clone()).into_par_iter().zip(cut(&mut values, blocks));
-        blocks.enumerate().for_each(|(at, (to_indices, to_values))| {
-            let first = at * block;
-            let last = columns.min(first + block);
-            let start = if first == 0 { 0 } else { ends[first - 1] };
-            let mut next: Vec<usize> = (first..last)
-                .map(|column| if column == first { 0 } else { ends[column - 1] - start })
-                .collect();
-            for (row, indices, values) in parts(first, last) {
-                for (&column, &value) in indices.iter().zip(values) {
-                    let next = &mut next[column as usize - first];
-                    (to_indices[*next], to_values[*next]) = (row as u32, value);
-                    *next += 1;
-                }
-            }
-        });
-        Self { ends, indices, values }
+    /// Lent.
+    pub fn lists(&self) -> Lists<'_> {
+        (&self.ends, &self.indices, &self.values)
     }
 
     /// Rows one by one, in parallel: `entries` adds those of a row.
@@ -149,8 +87,7 @@ impl Sparse {
             part_ends.push(length);
         }
         let (mut indices, mut values) = (vec![0; length], vec![0.0; length]);
-        let to = cut(&mut indices, part_ends.iter().copied());
-        let to = to.into_par_iter().zip(cut(&mut values, part_ends.iter().copied()));
+        let to = cut(&mut indices, &part_ends).into_par_iter().zip(cut(&mut values, &part_ends));
         to.zip(parts).for_each(|((indices, values), part)| {
             indices.copy_from_slice(&part.indices);
             values.copy_from_slice(&part.values);
@@ -159,15 +96,92 @@ impl Sparse {
     }
 }
 
+/// The entries of a matrix, column by column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transposed<const N: usize> {
+    /// Where the entries of each column end, `[columns]`.
+    pub ends: Vec<usize>,
+    /// The row of each entry, ascending within a column.
+    pub rows: Vec<u32>,
+    /// What entries hold.
+    pub values: [Vec<f32>; N],
+}
+
+/// Sorts the entries of a matrix by columns: `ends` and `indices` as [`Sparse`] has them, and for each entry N values.
+///
+/// # Panics
+/// If an entry lies in none of the columns, or the lengths do not fit.
+pub fn transposed<const N: usize>(
+    ends: &[usize],
+    indices: &[u32],
+    values: [&[f32]; N],
+    columns: usize,
+) -> Transposed<N> {
+    let length = ends.last().copied().unwrap_or(0);
+    assert!(
+        indices.len() == length && values.iter().all(|values| values.len() == length),
+        "values of all entries"
+    );
+    assert!(indices.iter().all(|&column| (column as usize) < columns), "entries in {columns} columns");
+    // each block of columns looks up its part of every row: threads split the output
+    let block = columns.div_ceil(4 * rayon::current_num_threads()).max(64);
+    let parts = |first: usize, last: usize| {
+        (0..ends.len()).map(move |row| {
+            let start = if row == 0 { 0 } else { ends[row - 1] };
+            let list = &indices[start..ends[row]];
+            let here = list.partition_point(|&column| (column as usize) < first);
+            (row as u32, start + here..start + list.partition_point(|&column| (column as usize) < last))
+        })
+    };
+    let mut column_ends = vec![0; columns];
+    column_ends.par_chunks_mut(block).enumerate().for_each(|(at, counts)| {
+        let first = at * block;
+        for (_, entries) in parts(first, first + counts.len()) {
+            indices[entries].iter().for_each(|&column| counts[column as usize - first] += 1);
+        }
+    });
+    let mut end = 0;
+    for count in &mut column_ends {
+        end += *count;
+        *count = end;
+    }
+    let mut rows = vec![0; length];
+    let mut turned = [(); N].map(|()| vec![0f32; length]);
+    let block_ends: Vec<usize> = column_ends.chunks(block).map(|ends| ends[ends.len() - 1]).collect();
+    let mut of_values = turned.each_mut().map(|values| cut(values, &block_ends).into_iter());
+    let blocks: Vec<_> = cut(&mut rows, &block_ends)
+        .into_iter()
+        .map(|rows| (rows, of_values.each_mut().map(|blocks| blocks.next().expect("as many blocks"))))
+        .collect();
+    blocks.into_par_iter().enumerate().for_each(|(at, (to_rows, mut to_values))| {
+        let first = at * block;
+        let last = columns.min(first + block);
+        let start = if first == 0 { 0 } else { column_ends[first - 1] };
+        let begins = std::iter::once(0).chain(column_ends[first..last].iter().map(|end| end - start));
+        let mut next: Vec<usize> = begins.collect();
+        for (row, entries) in parts(first, last) {
+            for entry in entries {
+                let next = &mut next[indices[entry] as usize - first];
+                to_rows[*next] = row;
+                for (to, from) in to_values.iter_mut().zip(&values) {
+                    to[*next] = from[entry];
+                }
+                *next += 1;
+            }
+        }
+    });
+    Transposed { ends: column_ends, rows, values: turned }
+}
+
 /// Cuts at these ends, to be written in parallel.
-fn cut<T>(mut from: &mut [T], ends: impl Iterator<Item = usize>) -> Vec<&mut [T]> {
+fn cut<'a, T>(mut from: &'a mut [T], ends: &[usize]) -> Vec<&'a mut [T]> {
     let mut start = 0;
-    ends.map(|end| {
+    let part = |&end: &usize| {
         let (part, rest) = std::mem::take(&mut from).split_at_mut(end - start);
         (from, start) = (rest, end);
         part
-    })
-    .collect()
+    };
+    ends.iter().map(part).collect()
 }
 
 /// Rows of a matrix with so many columns.
@@ -218,13 +232,9 @@ pub(crate) mod tests {
         (Sparse::above_zero(Isa::PORTABLE, dense.as_slice().unwrap(), columns), dense)
     }
 
-    fn entries(sparse: &Sparse) -> Vec<(usize, usize, f32)> {
-        (0..sparse.rows())
-            .flat_map(|row| {
-                let (indices, values) = sparse.row(row);
-                indices.iter().zip(values).map(move |(&column, &value)| (row, column as usize, value))
-            })
-            .collect()
+    fn entries((ends, indices, values): Lists) -> Vec<(usize, usize, f32)> {
+        let row_of = |entry: usize| ends.partition_point(|&end| end <= entry);
+        (0..indices.len()).map(|entry| (row_of(entry), indices[entry] as usize, values[entry])).collect()
     }
 
     proptest! {
@@ -245,11 +255,13 @@ pub(crate) mod tests {
             for isa in Isa::available() {
                 let got = Sparse::above_zero(isa, dense.as_slice().unwrap(), columns);
                 prop_assert_eq!(got.rows(), rows);
-                prop_assert_eq!(&entries(&got), &want, "{}", isa.name());
-                let back = got.transposed(columns);
-                prop_assert_eq!(back.rows(), columns);
-                prop_assert_eq!(&entries(&back), &turned);
-                prop_assert_eq!(back.transposed(rows), got);
+                prop_assert_eq!(entries(got.lists()), want.clone(), "{}", isa.name());
+                let doubled: Vec<f32> = got.values.iter().map(|value| value * 2.0).collect();
+                let back = transposed(&got.ends, &got.indices, [&got.values, &doubled], columns);
+                prop_assert_eq!(back.ends.len(), columns);
+                prop_assert_eq!(entries((&back.ends, &back.rows, &back.values[0])), turned.clone());
+                let doubles = turned.iter().map(|&(j, k, v)| (j, k, v * 2.0)).collect::<Vec<_>>();
+                prop_assert_eq!(entries((&back.ends, &back.rows, &back.values[1])), doubles);
             }
         }
     }
@@ -257,6 +269,6 @@ pub(crate) mod tests {
     #[test]
     #[should_panic(expected = "entries in 3 columns")]
     fn a_column_too_many_is_refused() {
-        Sparse { ends: vec![1], indices: vec![3], values: vec![1.0] }.transposed(3);
+        transposed(&[1], &[3], [&[1.0]], 3);
     }
 }

@@ -1,6 +1,6 @@
 //! Sums over the entries of codes, and products at them.
 
-use super::Sparse;
+use super::Lists;
 use crate::Isa;
 use crate::isa::per_isa;
 use crate::lanes::Simd;
@@ -16,47 +16,51 @@ const STRIP: usize = 128;
 /// Share of entries from which on they are.
 const BLOCKS_FROM: f64 = 0.05;
 
-/// out = h W + bias: codes h `[rows, features]`, W `[features][columns]`, bias `[columns]`, out `[rows][columns]`. Each
-/// sum starts from the bias and takes the features in ascending order.
+/// out += h W: codes h `[rows, features]`, W `[features][columns]`, out `[rows][columns]`. Each sum goes on from what it is
+/// and takes the features in ascending order.
 ///
 /// # Panics
 /// If the lengths do not fit, or an entry lies in a feature that W lacks.
-pub fn decode(isa: Isa, codes: &Sparse, weights: &[f32], bias: &[f32], out: &mut [f32]) {
-    let columns = bias.len();
-    assert_eq!(out.len(), codes.rows() * columns, "outputs of all rows");
+pub fn add_decoded(isa: Isa, codes: Lists, weights: &[f32], columns: usize, out: &mut [f32]) {
+    let rows = codes.0.len();
+    assert_eq!(out.len(), rows * columns, "outputs of all rows");
     if columns == 0 {
         return;
     }
     assert!(weights.len().is_multiple_of(columns), "whole rows of weights");
-    let share = codes.len() as f64 / (codes.rows() * weights.len() / columns) as f64;
+    let many = codes.1.len() as f64 >= BLOCKS_FROM * (rows * weights.len() / columns) as f64;
+    let decode = if many { decode_many } else { decode_few };
     out.par_chunks_mut(ROWS * columns).enumerate().for_each(|(at, out)| {
-        out.chunks_exact_mut(columns).for_each(|out| out.copy_from_slice(bias));
-        if share < BLOCKS_FROM {
-            decode_few(isa, codes, at * ROWS, weights, columns, out);
-        } else {
-            decode_many(isa, codes, at * ROWS, weights, columns, out);
-        }
+        decode(isa, codes, at * ROWS, weights, columns, out);
     });
 }
 
+/// Where the entries of a row are.
+fn range(ends: &[usize], row: usize) -> Range<usize> {
+    let start = if row == 0 { 0 } else { ends[row - 1] };
+    start..ends[row]
+}
+
 per_isa! {
-    fn decode_few[simd: S](codes: &Sparse, first: usize, weights: &[f32], columns: usize, out: &mut [f32]) {
+    fn decode_few[simd: S](codes: Lists, first: usize, weights: &[f32], columns: usize, out: &mut [f32]) {
+        let (ends, features, values) = codes;
         for (row, out) in out.chunks_exact_mut(columns).enumerate() {
-            let (features, values) = codes.row(first + row);
-            add_rows(simd, features, values, |feature| &weights[feature as usize * columns..], out);
+            let here = range(ends, first + row);
+            add_rows(simd, &features[here.clone()], &values[here], |feature| &weights[feature as usize * columns..], out);
         }
     }
 }
 
 per_isa! {
-    fn decode_many[simd: S](codes: &Sparse, first: usize, weights: &[f32], columns: usize, out: &mut [f32]) {
+    fn decode_many[simd: S](codes: Lists, first: usize, weights: &[f32], columns: usize, out: &mut [f32]) {
+        let (ends, features, values) = codes;
         let rows = first..first + out.len() / columns;
         let mut at_hand = vec![[0f32; STRIP]; BLOCK];
-        let mut here: Vec<Range<usize>> = rows.clone().map(|row| codes.range(row).start..0).collect();
+        let mut here: Vec<Range<usize>> = rows.clone().map(|row| range(ends, row).start..0).collect();
         for (block, weights) in weights.chunks(BLOCK * columns).enumerate() {
             let start = block * BLOCK;
             for (row, here) in rows.clone().zip(&mut here) {
-                let rest = &codes.indices[here.start..codes.ends[row]];
+                let rest = &features[here.start..ends[row]];
                 here.end = here.start + rest.iter().take_while(|&&feature| (feature as usize) < start + BLOCK).count();
             }
             for strip in (0..columns).step_by(STRIP) {
@@ -65,15 +69,15 @@ per_isa! {
                     to[..width].copy_from_slice(&row[strip..strip + width]);
                 }
                 for (here, out) in here.iter().zip(out.chunks_exact_mut(columns)) {
-                    let (features, values) = (&codes.indices[here.clone()], &codes.values[here.clone()]);
                     let row = |feature| &at_hand[feature as usize - start][..];
+                    let (features, values) = (&features[here.clone()], &values[here.clone()]);
                     add_rows(simd, features, values, row, &mut out[strip..strip + width]);
                 }
             }
             here.iter_mut().for_each(|here| here.start = here.end);
         }
         // an entry that no block took lies beyond the weights
-        assert!(rows.zip(here).all(|(row, here)| here.start == codes.ends[row]), "features of the weights");
+        assert!(rows.zip(here).all(|(row, here)| here.start == ends[row]), "features of the weights");
     }
 }
 
@@ -159,6 +163,7 @@ fn add_columns<'a, S: Simd, const VECTORS: usize>(
 mod tests {
     use super::*;
     use crate::sparse::tests::codes;
+    use crate::sparse::transposed;
     use crate::values;
     use crate::{cases, up_to};
     use proptest::prelude::*;
@@ -171,12 +176,12 @@ mod tests {
         let (h, dense) = codes(rows, features, share, seed);
         let (weights, errors) = (values(features, columns, seed ^ 3), values(rows, columns, seed ^ 7));
         let (bias, w) = (vector(columns, seed ^ 5), vector(columns, seed ^ 11));
-        let turned = h.transposed(features);
+        let turned = transposed(&h.ends, &h.indices, [&h.values], features);
         let mut plain = None;
         for isa in Isa::available() {
             let name = isa.name();
-            let mut out = vec![9f32; rows * columns];
-            decode(isa, &h, weights.as_slice().unwrap(), &bias, &mut out);
+            let mut out = bias.repeat(rows);
+            add_decoded(isa, h.lists(), weights.as_slice().unwrap(), columns, &mut out);
             for k in 0..rows {
                 for c in 0..columns {
                     let on = (0..features).filter(|&j| dense[[k, j]] != 0.0);
@@ -190,7 +195,8 @@ mod tests {
             }
             let mut all_dots = vec![];
             for j in 0..features.min(20) {
-                let (samples, factors) = turned.row(j);
+                let here = range(&turned.ends, j);
+                let (samples, factors) = (&turned.rows[here.clone()], &turned.values[0][here]);
                 let mut gradient = bias.clone();
                 add_scaled_rows(isa, samples, factors, errors.as_slice().unwrap(), &mut gradient);
                 for c in 0..columns {
@@ -232,8 +238,9 @@ mod tests {
         let on = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut out = vec![0f32; h.rows() * 33];
-            pool.install(|| decode(Isa::best(), &h, weights.as_slice().unwrap(), &[0.5; 33], &mut out));
-            (out, pool.install(|| h.transposed(70)))
+            let weights = weights.as_slice().unwrap();
+            pool.install(|| add_decoded(Isa::best(), h.lists(), weights, 33, &mut out));
+            (out, pool.install(|| transposed(&h.ends, &h.indices, [&h.values], 70)))
         };
         assert_eq!(on(1), on(3));
     }
@@ -244,7 +251,7 @@ mod tests {
             let (h, _) = codes(5, 300, share, 3);
             let mut out = vec![0f32; 5 * 4];
             let short = std::panic::AssertUnwindSafe(|| {
-                decode(Isa::PORTABLE, &h, &[0.0; 20 * 4], &[0.0; 4], &mut out)
+                add_decoded(Isa::PORTABLE, h.lists(), &[0.0; 20 * 4], 4, &mut out)
             });
             assert!(std::panic::catch_unwind(short).is_err(), "{share}");
         }
