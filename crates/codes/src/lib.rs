@@ -24,6 +24,7 @@ mod sample;
 mod statistics;
 mod subset;
 pub mod tree;
+mod value_matrix;
 
 pub use batches::{BATCH, Batches};
 pub use bit_matrix::{BitMatrix, CodesError};
@@ -40,3 +41,4 @@ pub use report::{GroupedReport, Interval, Joint, PairReport, Report, Sparsity, S
 pub use sample::{Collisions, Entry, SAMPLE_CLUSTERS, Sample};
 pub use statistics::Statistics;
 pub use subset::Subset;
+pub use value_matrix::ValueMatrix;

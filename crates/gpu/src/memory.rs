@@ -167,14 +167,14 @@ impl Weights {
         for block in &mut self.blocks {
             let range = block.first..block.first + block.features;
             let w_enc = from.w_enc.slice(s![.., range.clone()]);
-            let [_, b_enc, w_dec, _] = from.flat();
+            let flat = from.flat();
+            let (b_enc, w_dec) = (flat[1], flat[2]);
             let d_out = self.widths.d_out;
             block.w_enc.write(device, which, w_enc.as_standard_layout().as_slice().expect("row-major"))?;
             block.b_enc.write(device, which, &b_enc[range.clone()])?;
             block.w_dec.write(device, which, &w_dec[range.start * d_out..range.end * d_out])?;
         }
-        let [_, _, _, b_dec] = from.flat();
-        self.b_dec.write(device, which, b_dec)
+        self.b_dec.write(device, which, from.flat()[3])
     }
 
     fn read(&self, device: &Device, which: Which) -> Result<Parameters, ModelError> {

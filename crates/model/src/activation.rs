@@ -1,3 +1,4 @@
+use crate::architectures::Kind;
 use bae_kernels::{Isa, slope};
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +28,7 @@ pub enum Estimator {
 }
 
 /// The code of one pre-activation, and how gradients pass it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// A bit: the Binary Autoencoder.
     Binary(Estimator),
@@ -44,6 +44,8 @@ pub enum Activation {
     TopK(usize),
     /// z where z > the threshold, else 0; the threshold is a constant.
     JumpRelu(f64),
+    /// One of [`crate::architectures`], which has an engine of its own ([`crate::Sae`]). All above are as published.
+    Values(Kind),
 }
 
 /// What is applied to the decoder's output. Only the published experiments need anything but `None`.
@@ -152,6 +154,7 @@ impl Activation {
                 each(&|z| if z >= least { z } else { 0.0 * z })
             }
             Activation::JumpRelu(threshold) => each(&|z| if z > threshold { z } else { 0.0 }),
+            Activation::Values(_) => unreachable!("has an engine of its own"),
         }
     }
 
@@ -172,6 +175,7 @@ impl Activation {
                 each(&|g, z, _| pass(z >= least, g));
             }
             Activation::JumpRelu(threshold) => each(&|g, z, _| pass(z > threshold, g)),
+            Activation::Values(_) => unreachable!("has an engine of its own"),
         }
     }
 }

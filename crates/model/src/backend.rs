@@ -1,5 +1,5 @@
 use crate::{Adam, Architecture, Batch, Moments, Objective, Parameters, Stages, StepStats, TrainingState};
-use bae_codes::BitMatrix;
+use bae_codes::{BitMatrix, ValueMatrix};
 use ndarray::{Array2, ArrayView2};
 
 /// What can go wrong in a step.
@@ -146,7 +146,7 @@ pub trait Backend: Send {
         batch: Batch,
     ) -> Result<Trace, ModelError>;
 
-    /// Codes of hidden states `[n, d_in]`, of a model whose codes are bits.
+    /// Codes of hidden states `[n, d_in]`; of a model whose codes are no bits, which of them are not 0.
     ///
     /// # Errors
     /// [`ModelError`].
@@ -157,6 +157,22 @@ pub trait Backend: Send {
     /// # Errors
     /// [`ModelError::Shape`].
     fn decode(&self, architecture: &Architecture, codes: &BitMatrix) -> Result<Array2<f32>, ModelError>;
+
+    /// Codes of hidden states `[n, d_in]` with their values, whatever the architecture: a bit's is 1.
+    ///
+    /// # Errors
+    /// [`ModelError`].
+    fn values(&self, architecture: &Architecture, x: ArrayView2<f32>) -> Result<ValueMatrix, ModelError> {
+        Ok(ValueMatrix::from(&self.encode(architecture, x)?))
+    }
+
+    /// Outputs `[n, d_out]` of codes that hold values.
+    ///
+    /// # Errors
+    /// [`ModelError::Shape`]; [`ModelError::Unavailable`] of an engine for bits.
+    fn decode_values(&self, _: &Architecture, _: &ValueMatrix) -> Result<Array2<f32>, ModelError> {
+        Err(ModelError::Unavailable("this engine decodes bits: give it codes that are bits".into()))
+    }
 
     /// Σ_{i≠j} |Cov_ij| of all rows of `codes`, with divisor rows − 1; 0 for fewer than two rows.
     ///

@@ -6,6 +6,7 @@
 
 mod activation;
 mod adam;
+pub mod architectures;
 mod backend;
 pub mod cpu;
 pub mod initial;
@@ -15,6 +16,7 @@ mod parameters;
 mod precision;
 mod quietly;
 pub mod reference;
+pub mod sae;
 mod state;
 
 pub use activation::{Activation, Estimator, OutputActivation};
@@ -26,4 +28,5 @@ pub use objective::{Architecture, Batch, Objective, StepStats, Target};
 pub use parameters::{Parameters, TENSORS};
 pub use precision::Precision;
 pub use quietly::quietly;
+pub use sae::Sae;
 pub use state::TrainingState;

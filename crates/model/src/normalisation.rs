@@ -86,6 +86,7 @@ mod tests {
             b_enc: Array::from_shape_simple_fn(30, &mut random),
             w_dec: Array::from_shape_simple_fn((30, 9), &mut random),
             b_dec: Array::from_shape_simple_fn(9, &mut random),
+            per_feature: vec![],
         };
         let normalisation = Normalisation {
             centre: Array1::from_shape_fn(9, |j| 5.0 * j as f32),

@@ -1,3 +1,4 @@
+use crate::architectures::Kind;
 use crate::backend::check_width;
 use crate::{Activation, Estimator, ModelError, OutputActivation};
 use ndarray::ArrayView2;
@@ -21,6 +22,19 @@ impl Architecture {
     pub fn estimator(&self) -> Option<Estimator> {
         match self.activation {
             Activation::Binary(estimator) => Some(estimator),
+            _ => None,
+        }
+    }
+
+    /// An architecture whose codes hold values.
+    pub fn of(kind: Kind) -> Self {
+        Self { activation: Activation::Values(kind), output: OutputActivation::None }
+    }
+
+    /// Which of [`crate::architectures`] it is, if any.
+    pub fn kind(&self) -> Option<Kind> {
+        match self.activation {
+            Activation::Values(kind) => Some(kind),
             _ => None,
         }
     }
@@ -88,8 +102,10 @@ pub struct Objective {
     pub covariance_weight: f64,
     /// The entropy term counts as 0 while Σ_j H(p_j) is below this many bits.
     pub entropy_threshold: f64,
-    /// In units of squared error for each unit of Σ |h|; for real-valued codes.
+    /// In units of squared error for each unit of Σ |h|; for real-valued codes as published.
     pub l1_weight: f64,
+    /// In units of squared error for each unit of the architecture's sparsity penalty, a mean over rows ([`crate::architectures`]).
+    pub sparsity_weight: f64,
     /// Does as the published code does where that is a defect: the covariance of one row is NaN (else 0, no term),
     /// and a batch whose pre-activations are NaN gives NaN (else an error).
     pub as_published: bool,
@@ -106,8 +122,14 @@ pub struct StepStats {
     pub entropy_bits: f64,
     /// Σ_{i≠j} |Cov_ij| over this batch.
     pub covariance: f64,
-    /// Σ |h| over this batch (real-valued codes only).
+    /// Σ |h| over this batch (real-valued codes as published only).
     pub l1: f64,
+    /// The architecture's sparsity penalty, before its weight.
+    pub sparsity: f64,
+    /// What nested reconstructions add to the squared error: their mean is the loss.
+    pub nested: f64,
+    /// The auxiliary loss, with its weight.
+    pub auxiliary: f64,
     /// Share of rows whose largest output is the label, where the target is labels.
     pub accuracy: Option<f64>,
     /// 2-norm of all gradients before clipping and weight decay, where they are clipped.
@@ -139,6 +161,9 @@ impl Objective {
         stats.loss = stats.mse
             + self.entropy_weight * self.gated(stats.entropy_bits)
             + self.covariance_weight * stats.covariance
-            + self.l1_weight * stats.l1;
+            + self.l1_weight * stats.l1
+            + self.sparsity_weight * stats.sparsity
+            + stats.nested
+            + stats.auxiliary;
     }
 }

@@ -13,6 +13,9 @@ pub struct Parameters<T = f32> {
     pub w_dec: Array2<T>,
     /// Decoder bias, `[d_in]` (`[d_out]`).
     pub b_dec: Array1<T>,
+    /// What an architecture has beside these for each feature, `[d_sae]` each, by name: thresholds, gains. A Binary Autoencoder
+    /// has none.
+    pub per_feature: Vec<(&'static str, Array1<T>)>,
 }
 
 impl<T: Copy + Default> Parameters<T> {
@@ -23,12 +26,16 @@ impl<T: Copy + Default> Parameters<T> {
             b_enc: Array1::default(d_sae),
             w_dec: Array2::default((d_sae, d_out)),
             b_dec: Array1::default(d_out),
+            per_feature: vec![],
         }
     }
 
     /// All values 0, in the shapes of `self`.
     pub fn zeros_like(&self) -> Self {
-        Self::zeros(self.d_in(), self.d_sae(), self.d_out())
+        let mut zeros = Self::zeros(self.d_in(), self.d_sae(), self.d_out());
+        zeros.per_feature =
+            self.per_feature.iter().map(|(name, values)| (*name, Array1::default(values.len()))).collect();
+        zeros
     }
 
     /// Width of a hidden state.
@@ -53,24 +60,46 @@ impl<T: Copy + Default> Parameters<T> {
             b_enc: self.b_enc.mapv(&mut f),
             w_dec: self.w_dec.mapv(&mut f),
             b_dec: self.b_dec.mapv(&mut f),
+            per_feature: self.per_feature.iter().map(|(name, values)| (*name, values.mapv(&mut f))).collect(),
         }
     }
 
-    /// The values of the four tensors, row-major, in the order of [`TENSORS`].
-    pub fn flat(&self) -> [&[T]; 4] {
-        [self.w_enc.as_slice(), self.b_enc.as_slice(), self.w_dec.as_slice(), self.b_dec.as_slice()]
-            .map(|values| values.expect(ROW_MAJOR))
+    /// What the architecture has under this name, `[d_sae]`.
+    ///
+    /// # Panics
+    /// If it has nothing of this name.
+    pub fn of_features(&self, name: &str) -> &Array1<T> {
+        let found = self.per_feature.iter().find(|(of, _)| *of == name);
+        &found.unwrap_or_else(|| panic!("the parameters have a tensor {name}")).1
+    }
+
+    /// Names and shapes of all tensors, in the order of [`Parameters::flat`]: [`TENSORS`], then those that the architecture has
+    /// for each feature.
+    pub fn shapes(&self) -> Vec<(&'static str, Vec<usize>)> {
+        let (d_in, d_sae, d_out) = (self.d_in(), self.d_sae(), self.d_out());
+        let four = [vec![d_in, d_sae], vec![d_sae], vec![d_sae, d_out], vec![d_out]];
+        let more = self.per_feature.iter().map(|(name, _)| (*name, vec![d_sae]));
+        TENSORS.into_iter().zip(four).chain(more).collect()
+    }
+
+    /// The values of all tensors, row-major, in the order of [`Parameters::shapes`].
+    pub fn flat(&self) -> Vec<&[T]> {
+        let four =
+            [self.w_enc.as_slice(), self.b_enc.as_slice(), self.w_dec.as_slice(), self.b_dec.as_slice()];
+        let more = self.per_feature.iter().map(|(_, values)| values.as_slice());
+        four.into_iter().chain(more).map(|values| values.expect(ROW_MAJOR)).collect()
     }
 
     /// [`Parameters::flat`], to write to.
-    pub fn flat_mut(&mut self) -> [&mut [T]; 4] {
-        [
+    pub fn flat_mut(&mut self) -> Vec<&mut [T]> {
+        let four = [
             self.w_enc.as_slice_mut(),
             self.b_enc.as_slice_mut(),
             self.w_dec.as_slice_mut(),
             self.b_dec.as_slice_mut(),
-        ]
-        .map(|values| values.expect(ROW_MAJOR))
+        ];
+        let more = self.per_feature.iter_mut().map(|(_, values)| values.as_slice_mut());
+        four.into_iter().chain(more).map(|values| values.expect(ROW_MAJOR)).collect()
     }
 }
 

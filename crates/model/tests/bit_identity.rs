@@ -27,6 +27,7 @@ fn weights_after_fifty_steps(case: &Case, isa: Isa, threads: usize) -> Vec<u8> {
         b_enc: Array1::from_shape_fn(d_sae, |feature| [0.0, -0.5, 40.0, -40.0, -1.0][feature % 5]),
         w_dec: uniform(&mut rng, d_sae, d_in, 0.3),
         b_dec: Array1::zeros(d_in),
+        per_feature: vec![],
     };
     let architecture = Architecture::binary(estimator);
     let objective = Objective { entropy_weight: 1e-3, covariance_weight: 1e-4, ..Objective::default() };

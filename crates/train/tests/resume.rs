@@ -48,7 +48,8 @@ fn with(more: &Value, name: &str, value: impl Into<Value>) -> Value {
 
 /// Everything that a run came to, but for the time it took.
 fn told(outcome: &Outcome) -> (Vec<Vec<u32>>, String, String) {
-    let bits = outcome.model.flat().map(|values| values.iter().map(|v| v.to_bits()).collect()).to_vec();
+    let bits =
+        outcome.model.flat().into_iter().map(|values| values.iter().map(|v| v.to_bits()).collect()).collect();
     let mut summary = json!(outcome.summary);
     summary["seconds"] = Value::Null;
     (bits, json!(outcome.history).to_string(), summary.to_string())

@@ -207,6 +207,7 @@ impl Params {
             Activation::Tanh => (8, 0.0, 0),
             Activation::TopK(k) => (9, 0.0, k),
             Activation::JumpRelu(threshold) => (10, threshold, 0),
+            Activation::Values(_) => unreachable!("has an engine of its own, which is on the CPU"),
         };
         let window = match activation {
             Activation::Binary(estimator) => estimator.window().unwrap_or(0.0),

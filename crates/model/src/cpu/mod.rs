@@ -3,7 +3,7 @@
 mod clipped;
 mod encode;
 mod left;
-mod output;
+pub(crate) mod output;
 mod real_valued;
 mod stages;
 mod step;
@@ -68,7 +68,7 @@ pub fn thread_count(threads: usize) -> usize {
 }
 
 /// The pool of so many threads, shared by all models of the process that use as many and gone with the last of them.
-fn pool(threads: usize) -> Arc<rayon::ThreadPool> {
+pub(crate) fn pool(threads: usize) -> Arc<rayon::ThreadPool> {
     static POOLS: Mutex<BTreeMap<usize, Weak<rayon::ThreadPool>>> = Mutex::new(BTreeMap::new());
     let count = thread_count(threads);
     let mut pools = POOLS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 /// Turns the outputs `y` into the gradient of their mean squared error against `target`; gives that mean and the
 /// gradient's column sums. Sums run over rows in order, column by column.
-pub(super) fn squared_error(y: &mut ColumnPanels, target: ArrayView2<f32>) -> (f64, Vec<f32>) {
+pub(crate) fn squared_error(y: &mut ColumnPanels, target: ArrayView2<f32>) -> (f64, Vec<f32>) {
     let count = (y.rows() * y.columns()) as f64;
     let columns = y.columns();
     let scale = (2.0 / count) as f32;
@@ -35,7 +35,7 @@ pub(super) fn squared_error(y: &mut ColumnPanels, target: ArrayView2<f32>) -> (f
 }
 
 /// The direct loss with its gradient by the outputs, whatever the target; sums in f64, row by row in order.
-pub(super) fn output_error(y: &Array2<f32>, batch: Batch) -> (StepStats, Array2<f32>) {
+pub(crate) fn output_error(y: &Array2<f32>, batch: Batch) -> (StepStats, Array2<f32>) {
     let mut stats = StepStats::default();
     let against = |target: ArrayView2<f32>| {
         let mut panels = ColumnPanels::from_rows(y.view());
@@ -78,20 +78,20 @@ fn cross_entropy(
 }
 
 /// Applies the output activation in place.
-pub(super) fn apply(output: OutputActivation, y: &mut Array2<f32>) {
+pub(crate) fn apply(output: OutputActivation, y: &mut Array2<f32>) {
     if output != OutputActivation::None {
         y.mapv_inplace(|y| output.apply(f64::from(y)) as f32);
     }
 }
 
 /// Multiplies `grad_y` by the output activation's derivative.
-pub(super) fn backward(output: OutputActivation, y: &Array2<f32>, grad_y: &mut Array2<f32>) {
+pub(crate) fn backward(output: OutputActivation, y: &Array2<f32>, grad_y: &mut Array2<f32>) {
     if output != OutputActivation::None {
         grad_y.zip_mut_with(y, |g, &y| *g = (f64::from(*g) * output.derivative(f64::from(y))) as f32);
     }
 }
 
 /// Column sums, each one chain in ascending rows.
-pub(super) fn column_sums(rows: &Array2<f32>) -> Vec<f32> {
+pub(crate) fn column_sums(rows: &Array2<f32>) -> Vec<f32> {
     rows.fold_axis(Axis(0), 0f32, |sum, value| sum + value).to_vec()
 }

@@ -38,6 +38,7 @@ pub(super) fn look_into(weights: &Weights, backward: &Backward) -> Trace {
             f64::from(panels[feature / PANEL].decoder[feature % PANEL * d_out + column])
         }),
         b_dec: forward.b_dec.iter().map(|&g| f64::from(g)).collect(),
+        per_feature: vec![],
     };
     Trace {
         z: by_panel(n, &|panel, at| backward.z(panel)[at]),

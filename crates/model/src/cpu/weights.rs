@@ -113,10 +113,10 @@ impl From<&Parameters> for Weights {
                 to[..count].copy_from_slice(&row.as_slice().expect("row-major")[first..first + count]);
             }
         });
-        let [_, bias, decoder, b_dec] = from.flat();
-        let mut b_enc = bias.to_vec();
+        let mut b_enc = from.b_enc.to_vec();
         b_enc.resize(padded, 0.0);
-        Self { d_in, d_sae, d_out, encoder, b_enc, decoder: decoder.to_vec(), b_dec: b_dec.to_vec() }
+        let (decoder, b_dec) = (from.w_dec.iter().copied().collect(), from.b_dec.to_vec());
+        Self { d_in, d_sae, d_out, encoder, b_enc, decoder, b_dec }
     }
 }
 
@@ -138,6 +138,7 @@ impl From<&Weights> for Parameters {
             b_enc: Array1::from(from.b_enc[..from.d_sae].to_vec()),
             w_dec: decoder.expect("rows of the decoder"),
             b_dec: Array1::from(from.b_dec.clone()),
+            per_feature: vec![],
         }
     }
 }

@@ -24,5 +24,6 @@ pub fn published(rng: &mut ChaCha8Rng, d_in: usize, d_sae: usize) -> Parameters 
         b_enc: Array::from_shape_simple_fn(d_sae, || uniform(d_in)),
         w_dec: Array::from_shape_simple_fn((d_sae, d_in), || uniform(d_sae)),
         b_dec: Array::from_shape_simple_fn(d_in, || uniform(d_sae)),
+        per_feature: vec![],
     }
 }

@@ -4,7 +4,7 @@ pub mod penalties;
 
 use crate::{
     Activation, Adam, Architecture, Backend, Batch, ModelError, Moments, Objective, Parameters, StepStats,
-    Target, Trace, TrainingState,
+    Target, Trace, TrainingState, sae,
 };
 use bae_codes::BitMatrix;
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip};
@@ -73,12 +73,13 @@ pub fn trace(
         b_enc: grad_z.sum_axis(Axis(0)),
         w_dec: product(&h.t().to_owned(), &grad_decoded),
         b_dec: grad_decoded.sum_axis(Axis(0)),
+        per_feature: vec![],
     };
     Trace { z, h, y, grad_y, grad_h, grad_z, gradient, stats }
 }
 
 /// The direct loss with its gradient by the outputs.
-fn output_error(y: &Array2<f64>, x: &Array2<f64>, target: Target) -> (StepStats, Array2<f64>) {
+pub(crate) fn output_error(y: &Array2<f64>, x: &Array2<f64>, target: Target) -> (StepStats, Array2<f64>) {
     let mut stats = StepStats::default();
     let count = y.len() as f64;
     let squared = |stats: &mut StepStats, target: ArrayView2<f64>| {
@@ -109,7 +110,7 @@ fn output_error(y: &Array2<f64>, x: &Array2<f64>, target: Target) -> (StepStats,
     (stats, grad_y)
 }
 
-fn product(a: &Array2<f64>, b: &Array2<f64>) -> Array2<f64> {
+pub(crate) fn product(a: &Array2<f64>, b: &Array2<f64>) -> Array2<f64> {
     let mut c = Array2::zeros((a.nrows(), b.ncols()));
     for i in 0..a.nrows() {
         for l in 0..a.ncols() {
@@ -162,6 +163,9 @@ impl Backend for Reference {
         for (idle, h) in self.idle.iter_mut().zip(trace.h.columns()) {
             *idle = if h.iter().any(|&h| h > 0.0) { 0 } else { idle.saturating_add(1) };
         }
+        if let Some(kind) = architecture.kind() {
+            sae::reference::after_step(kind, &trace.h, &mut self.parameters);
+        }
         Ok(trace.stats)
     }
 
@@ -171,7 +175,13 @@ impl Backend for Reference {
         objective: &Objective,
         batch: Batch,
     ) -> Result<Trace, ModelError> {
-        let trace = trace(&self.parameters, architecture, objective, batch);
+        let trace = match architecture.kind() {
+            Some(kind) => {
+                let taken = (self.moments.steps, self.idle.as_slice());
+                sae::reference::trace(&self.parameters, architecture, kind, objective, batch, taken)
+            }
+            None => trace(&self.parameters, architecture, objective, batch),
+        };
         if !objective.as_published {
             refuse_nan(&trace.z)?;
         }

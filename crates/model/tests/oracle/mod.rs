@@ -22,6 +22,7 @@ pub fn parameters(rng: &mut ChaCha8Rng, d_in: usize, d_sae: usize, d_out: usize)
         b_enc: uniform(rng, 1, d_sae).remove_axis(ndarray::Axis(0)),
         w_dec: uniform(rng, d_sae, d_out),
         b_dec: uniform(rng, 1, d_out).remove_axis(ndarray::Axis(0)),
+        per_feature: vec![],
     }
 }
 

@@ -118,6 +118,7 @@ impl Case {
             b_enc: self.vector("param.encoder.bias"),
             w_dec,
             b_dec,
+            per_feature: vec![],
         }
     }
 

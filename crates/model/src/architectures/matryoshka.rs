@@ -1,0 +1,47 @@
+use super::topk::Revival;
+use super::{Auxiliary, BatchTopK, Coding, Column, Entries, Pass, Pull, Real, Tensors};
+use ndarray::{ArrayView2, ArrayViewMut1};
+
+/// BatchTopK whose first features must reconstruct alone, too: prefixes of 1/16, 1/8, 1/4, 1/2 and all of the features, the loss
+/// their mean (Bussmann et al. 2025), so that general features are not absorbed by special ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Matryoshka {
+    /// Features that are on in a row, on average, at most.
+    pub k: usize,
+    /// What dead features learn by.
+    pub revival: Revival,
+}
+
+impl Matryoshka {
+    fn inner(&self) -> BatchTopK {
+        BatchTopK { k: self.k, revival: self.revival }
+    }
+}
+
+impl<T: Real> Coding<T> for Matryoshka {
+    fn per_feature(&self) -> &'static [(&'static str, f32)] {
+        Coding::<T>::per_feature(&self.inner())
+    }
+
+    fn encode(&self, z: ArrayView2<T>, tensors: &Tensors<T>, pass: Pass) -> Entries<T> {
+        self.inner().encode(z, tensors, pass)
+    }
+
+    fn backward(&self, column: &Column<T>, gradient: &mut [T]) -> Pull<T> {
+        self.inner().backward(column, gradient)
+    }
+
+    fn auxiliary(&self, z: ArrayView2<T>, idle: &[u32]) -> Option<Auxiliary<T>> {
+        self.revival.auxiliary(z, idle)
+    }
+
+    fn prefixes(&self, d_sae: usize) -> Vec<usize> {
+        let mut ends: Vec<usize> = [16, 8, 4, 2, 1].map(|share| (d_sae / share).max(1)).to_vec();
+        ends.dedup();
+        ends
+    }
+
+    fn after_step(&self, codes: &Entries<T>, tensors: &mut [ArrayViewMut1<T>]) {
+        self.inner().after_step(codes, tensors);
+    }
+}
