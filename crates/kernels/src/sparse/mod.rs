@@ -3,15 +3,18 @@
 //! A batch is kept by rows for decoding and, turned, by features for the gradients. Both orders are ascending, so each
 //! sum is one chain of fused multiply-adds in a fixed order.
 
+mod groups;
 mod largest;
 mod products;
 
+pub use groups::{Left, Panels};
 pub use largest::{largest_of_batch, largest_of_rows};
 pub use products::{add_decoded, add_scaled_rows, dots};
 
 use crate::Isa;
 use crate::isa::per_isa;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// The entries of a matrix, row by row: where each row's end, their columns, ascending within a row, and their values.
 pub type Lists<'a> = (&'a [usize], &'a [u32], &'a [f32]);
@@ -105,6 +108,42 @@ pub struct Transposed<const N: usize> {
     pub rows: Vec<u32>,
     /// What entries hold.
     pub values: [Vec<f32>; N],
+}
+
+/// Some columns of [`Transposed`].
+#[derive(Clone, Copy, Debug)]
+pub struct Columns<'a, const N: usize> {
+    start: usize,
+    ends: &'a [usize],
+    /// The row of each entry, ascending within a column.
+    pub rows: &'a [u32],
+    /// What entries hold.
+    pub values: [&'a [f32]; N],
+}
+
+impl<const N: usize> Transposed<N> {
+    /// These columns.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn group(&self, columns: Range<usize>) -> Columns<'_, N> {
+        let start = if columns.start == 0 { 0 } else { self.ends[columns.start - 1] };
+        let ends = &self.ends[columns];
+        let entries = start..ends.last().copied().unwrap_or(start);
+        let values = self.values.each_ref().map(|values| &values[entries.clone()]);
+        Columns { start, ends, rows: &self.rows[entries], values }
+    }
+}
+
+impl<const N: usize> Columns<'_, N> {
+    /// Where the entries of a column are, counted from the first of these.
+    ///
+    /// # Panics
+    /// If there is no such column.
+    pub fn range(&self, column: usize) -> Range<usize> {
+        let start = if column == 0 { self.start } else { self.ends[column - 1] };
+        start - self.start..self.ends[column] - self.start
+    }
 }
 
 /// Sorts the entries of a matrix by columns: `ends` and `indices` as [`Sparse`] has them, and for each entry N values.
