@@ -1,4 +1,4 @@
-use super::{Coding, Column, Entries, Pass, Pull, Real, Tensors};
+use super::{Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
 use ndarray::ArrayView2;
 
 /// h = z where z > θ_j, else 0, with the threshold learnt through a straight-through estimator (Rajamanoharan et al. 2024b).
@@ -9,6 +9,16 @@ use ndarray::ArrayView2;
 pub struct JumpRelu {
     /// ε, in units of the pre-activation.
     pub bandwidth: f64,
+}
+
+impl Named for JumpRelu {
+    const NAME: &'static str = "jumprelu";
+    const OPTIONS: &'static [&'static str] = &["sparsityWeight", "gradientWidth"];
+    const RECIPE: Recipe = Recipe { learning_rate: 1e-3, sparsity_weight: 1e-3, entropy_weight: 0.0, start: super::Begin::Tied };
+
+    fn with(settings: &Settings) -> Result<Self, String> {
+        Ok(Self { bandwidth: settings.width_or(0.05)? })
+    }
 }
 
 impl<T: Real> Coding<T> for JumpRelu {

@@ -1,5 +1,5 @@
 use super::topk::Revival;
-use super::{Auxiliary, BatchTopK, Coding, Column, Entries, Pass, Pull, Real, Tensors};
+use super::{Auxiliary, BatchTopK, Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
 use ndarray::{ArrayView2, ArrayViewMut1};
 
 /// BatchTopK whose first features must reconstruct alone, too: prefixes of 1/16, 1/8, 1/4, 1/2 and all of the features, the loss
@@ -15,6 +15,16 @@ pub struct Matryoshka {
 impl Matryoshka {
     fn inner(&self) -> BatchTopK {
         BatchTopK { k: self.k, revival: self.revival }
+    }
+}
+
+impl Named for Matryoshka {
+    const NAME: &'static str = "matryoshka-batchtopk";
+    const OPTIONS: &'static [&'static str] = &["k"];
+    const RECIPE: Recipe = Recipe { learning_rate: 1e-3, sparsity_weight: 0.0, entropy_weight: 0.0, start: super::Begin::Tied };
+
+    fn with(settings: &Settings) -> Result<Self, String> {
+        Ok(Self { k: settings.k_or(32)?, revival: Revival::after(settings.dead_after) })
     }
 }
 

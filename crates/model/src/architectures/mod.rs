@@ -6,9 +6,11 @@
 
 mod entries;
 mod real;
+mod settings;
 
 pub use entries::{Entries, Row};
 pub use real::Real;
+pub use settings::{Begin, Named, Recipe, Settings};
 
 use crate::Objective;
 use ndarray::{ArrayView2, ArrayViewMut1};
@@ -143,6 +145,28 @@ macro_rules! architectures {
             pub fn coding<T: Real>(&self) -> &dyn Coding<T> {
                 match self {
                     $(Kind::$Type(coding) => coding),*
+                }
+            }
+
+            /// Names of all, as [`Kind::named`] takes them, with the training options that are theirs.
+            pub const NAMES: &[(&'static str, &'static [&'static str])] =
+                &[$((<$Type as Named>::NAME, <$Type as Named>::OPTIONS)),*];
+
+            /// The architecture of this name; `None` if there is none.
+            ///
+            /// # Errors
+            /// What is wrong with a setting.
+            pub fn named(name: &str, settings: &Settings) -> Option<Result<Self, String>> {
+                $(if name == <$Type as Named>::NAME {
+                    return Some(<$Type as Named>::with(settings).map(Kind::$Type));
+                })*
+                None
+            }
+
+            /// How it is trained unless told otherwise.
+            pub fn recipe(&self) -> Recipe {
+                match self {
+                    $(Kind::$Type(_) => <$Type as Named>::RECIPE),*
                 }
             }
         }
