@@ -1,5 +1,6 @@
 use super::topk::Revival;
-use super::{Auxiliary, Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
+use super::{Auxiliary, Coding, Column, Entries, Kind, Named, Pass, Pull, Real, Recipe, Settings, Tensors, Threshold};
+use crate::{Architecture, Parameters};
 use ndarray::{ArrayView2, ArrayViewMut1};
 
 /// The n · k largest pre-activations of a batch of n rows, where they are above 0 (Bussmann et al. 2024): rows may differ in how
@@ -68,6 +69,10 @@ impl<T: Real> Coding<T> for BatchTopK {
             let rate = T::of(RATE);
             tensors[0].mapv_inplace(|old| if old > T::zero() { old + rate * (least - old) } else { least });
         }
+    }
+
+    fn applied(&self, _: &mut Parameters) -> Option<Architecture> {
+        Some(Architecture::of(Kind::Threshold(Threshold)))
     }
 }
 

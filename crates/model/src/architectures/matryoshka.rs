@@ -1,5 +1,6 @@
 use super::topk::Revival;
 use super::{Auxiliary, BatchTopK, Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
+use crate::{Architecture, Parameters};
 use ndarray::{ArrayView2, ArrayViewMut1};
 
 /// BatchTopK whose first features must reconstruct alone, too: prefixes of 1/16, 1/8, 1/4, 1/2 and all of the features, the loss
@@ -53,5 +54,9 @@ impl<T: Real> Coding<T> for Matryoshka {
 
     fn after_step(&self, codes: &Entries<T>, tensors: &mut [ArrayViewMut1<T>]) {
         self.inner().after_step(codes, tensors);
+    }
+
+    fn applied(&self, parameters: &mut Parameters) -> Option<Architecture> {
+        Coding::<T>::applied(&self.inner(), parameters)
     }
 }

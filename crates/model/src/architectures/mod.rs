@@ -12,7 +12,7 @@ pub use entries::{Entries, Row};
 pub use real::Real;
 pub use settings::{Begin, Named, Recipe, Settings};
 
-use crate::Objective;
+use crate::{Architecture, Objective, Parameters};
 use ndarray::{ArrayView2, ArrayViewMut1};
 use std::fmt::Debug;
 
@@ -44,12 +44,11 @@ pub trait Coding<T: Real>: Debug + Send + Sync {
 
     /// Keeps up what is no gradient's business, after a step: `tensors` are those of [`Coding::per_feature`].
     fn after_step(&self, _codes: &Entries<T>, _tensors: &mut [ArrayViewMut1<T>]) {}
-}
 
-impl Kind {
-    /// What a trained model is applied and saved as, and its parameters then.
-    pub fn applied(&self, parameters: crate::Parameters) -> (crate::Architecture, crate::Parameters) {
-        (crate::Architecture::of(*self), parameters)
+    /// What a trained model becomes where it is saved and applied: its parameters are changed, its new architecture is returned.
+    /// `None` where it stays what it is.
+    fn applied(&self, _parameters: &mut Parameters) -> Option<Architecture> {
+        None
     }
 }
 
@@ -184,6 +183,12 @@ macro_rules! architectures {
                 match self {
                     $(Kind::$Type(_) => <$Type as Named>::RECIPE),*
                 }
+            }
+
+            /// The model that is saved and applied once one with these parameters is trained.
+            pub fn applied(self, mut parameters: Parameters) -> (Architecture, Parameters) {
+                let becomes = self.coding::<f32>().applied(&mut parameters);
+                (becomes.unwrap_or_else(|| Architecture::of(self)), parameters)
             }
         }
     };
