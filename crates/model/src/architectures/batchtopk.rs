@@ -1,5 +1,5 @@
 use super::topk::Revival;
-use super::{Auxiliary, Coding, Column, Entries, Kind, Pass, Pull, Real, Tensors, Threshold};
+use super::{Auxiliary, Coding, Column, Entries, Kind, Named, Pass, Pull, Real, Recipe, Settings, Tensors, Threshold};
 use crate::{Architecture, Parameters};
 use ndarray::{ArrayView2, ArrayViewMut1};
 
@@ -18,6 +18,20 @@ pub struct BatchTopK {
 
 /// Share of a new batch's smallest value in the threshold.
 const RATE: f64 = 0.01;
+
+impl Named for BatchTopK {
+    const NAME: &'static str = "batchtopk";
+    const OPTIONS: &'static [&'static str] = &["k"];
+    const RECIPE: Recipe = Recipe { learning_rate: 1e-3, sparsity_weight: 0.0, entropy_weight: 0.0, start: super::Begin::Tied };
+
+    fn with(settings: &Settings) -> Result<Self, String> {
+        Ok(Self { k: settings.k_or(32)?, revival: Revival::after(settings.dead_after) })
+    }
+
+    fn applied(&self, _: &mut Parameters) -> Option<Architecture> {
+        Some(Architecture::of(Kind::Threshold(Threshold)))
+    }
+}
 
 impl<T: Real> Coding<T> for BatchTopK {
     fn per_feature(&self) -> &'static [(&'static str, f32)] {
@@ -59,10 +73,6 @@ impl<T: Real> Coding<T> for BatchTopK {
             let rate = T::of(RATE);
             tensors[0].mapv_inplace(|old| if old > T::zero() { old + rate * (least - old) } else { least });
         }
-    }
-
-    fn applied(&self, _: &mut Parameters) -> Option<Architecture> {
-        Some(Architecture::of(Kind::Threshold(Threshold)))
     }
 }
 

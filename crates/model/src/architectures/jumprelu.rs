@@ -1,4 +1,4 @@
-use super::{Coding, Column, Entries, Kind, Pass, Pull, Real, Tensors, Threshold};
+use super::{Coding, Column, Entries, Kind, Named, Pass, Pull, Real, Recipe, Settings, Tensors, Threshold};
 use crate::{Architecture, Parameters};
 use ndarray::{ArrayView2, ArrayViewMut1};
 
@@ -11,6 +11,20 @@ use ndarray::{ArrayView2, ArrayViewMut1};
 pub struct JumpRelu {
     /// ε, in units of the pre-activation.
     pub bandwidth: f64,
+}
+
+impl Named for JumpRelu {
+    const NAME: &'static str = "jumprelu";
+    const OPTIONS: &'static [&'static str] = &["sparsityWeight", "gradientWidth"];
+    const RECIPE: Recipe = Recipe { learning_rate: 1e-3, sparsity_weight: 1e-3, entropy_weight: 0.0, start: super::Begin::Tied };
+
+    fn with(settings: &Settings) -> Result<Self, String> {
+        Ok(Self { bandwidth: settings.width_or(0.05)? })
+    }
+
+    fn applied(&self, _: &mut Parameters) -> Option<Architecture> {
+        Some(Architecture::of(Kind::Threshold(Threshold)))
+    }
 }
 
 impl<T: Real> Coding<T> for JumpRelu {
@@ -56,9 +70,5 @@ impl<T: Real> Coding<T> for JumpRelu {
 
     fn after_step(&self, _: &Entries<T>, tensors: &mut [ArrayViewMut1<T>]) {
         tensors[0].mapv_inplace(|threshold| threshold.max(T::zero()));
-    }
-
-    fn applied(&self, _: &mut Parameters) -> Option<Architecture> {
-        Some(Architecture::of(Kind::Threshold(Threshold)))
     }
 }

@@ -1,5 +1,5 @@
 use super::topk::Revival;
-use super::{Auxiliary, BatchTopK, Coding, Column, Entries, Pass, Pull, Real, Tensors};
+use super::{Auxiliary, BatchTopK, Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
 use crate::{Architecture, Parameters};
 use ndarray::{ArrayView2, ArrayViewMut1};
 
@@ -16,6 +16,20 @@ pub struct Matryoshka {
 impl Matryoshka {
     fn inner(&self) -> BatchTopK {
         BatchTopK { k: self.k, revival: self.revival }
+    }
+}
+
+impl Named for Matryoshka {
+    const NAME: &'static str = "matryoshka-batchtopk";
+    const OPTIONS: &'static [&'static str] = &["k"];
+    const RECIPE: Recipe = Recipe { learning_rate: 1e-3, sparsity_weight: 0.0, entropy_weight: 0.0, start: super::Begin::Tied };
+
+    fn with(settings: &Settings) -> Result<Self, String> {
+        Ok(Self { k: settings.k_or(32)?, revival: Revival::after(settings.dead_after) })
+    }
+
+    fn applied(&self, parameters: &mut Parameters) -> Option<Architecture> {
+        self.inner().applied(parameters)
     }
 }
 
@@ -44,9 +58,5 @@ impl<T: Real> Coding<T> for Matryoshka {
 
     fn after_step(&self, codes: &Entries<T>, tensors: &mut [ArrayViewMut1<T>]) {
         self.inner().after_step(codes, tensors);
-    }
-
-    fn applied(&self, parameters: &mut Parameters) -> Option<Architecture> {
-        Coding::<T>::applied(&self.inner(), parameters)
     }
 }

@@ -6,9 +6,11 @@
 
 mod entries;
 mod real;
+mod settings;
 
 pub use entries::{Entries, Row};
 pub use real::Real;
+pub use settings::{Begin, Named, Recipe, Settings};
 
 use crate::{Architecture, Objective, Parameters};
 use ndarray::{ArrayView2, ArrayViewMut1};
@@ -42,12 +44,6 @@ pub trait Coding<T: Real>: Debug + Send + Sync {
 
     /// Keeps up what is no gradient's business, after a step: `tensors` are those of [`Coding::per_feature`].
     fn after_step(&self, _codes: &Entries<T>, _tensors: &mut [ArrayViewMut1<T>]) {}
-
-    /// What a trained model becomes where it is saved and applied: its parameters are changed, its new architecture is returned.
-    /// `None` where it stays what it is.
-    fn applied(&self, _parameters: &mut Parameters) -> Option<Architecture> {
-        None
-    }
 }
 
 /// Why codes are made.
@@ -152,9 +148,33 @@ macro_rules! architectures {
                 }
             }
 
+            /// Names of all, as [`Kind::named`] takes them, with the training options that are theirs.
+            pub const NAMES: &[(&'static str, &'static [&'static str])] =
+                &[$((<$Type as Named>::NAME, <$Type as Named>::OPTIONS)),*];
+
+            /// The architecture of this name; `None` if there is none.
+            ///
+            /// # Errors
+            /// What is wrong with a setting.
+            pub fn named(name: &str, settings: &Settings) -> Option<Result<Self, String>> {
+                $(if name == <$Type as Named>::NAME {
+                    return Some(<$Type as Named>::with(settings).map(Kind::$Type));
+                })*
+                None
+            }
+
+            /// How it is trained unless told otherwise.
+            pub fn recipe(&self) -> Recipe {
+                match self {
+                    $(Kind::$Type(_) => <$Type as Named>::RECIPE),*
+                }
+            }
+
             /// The model that is saved and applied once one with these parameters is trained.
             pub fn applied(self, mut parameters: Parameters) -> (Architecture, Parameters) {
-                let becomes = self.coding::<f32>().applied(&mut parameters);
+                let becomes = match self {
+                    $(Kind::$Type(named) => named.applied(&mut parameters)),*
+                };
                 (becomes.unwrap_or_else(|| Architecture::of(self)), parameters)
             }
         }
