@@ -216,6 +216,11 @@ pub const BAE: &str = "bae";
 const BAE_OPTIONS: &[&str] =
     &["gradientWidth", "estimator", "entropyWeight", "covarianceWeight", "resampleEvery", "preset"];
 
+/// Names of all architectures that can be trained.
+pub fn architectures() -> impl Iterator<Item = &'static str> {
+    [BAE].into_iter().chain(Kind::names().map(|(name, _)| name))
+}
+
 /// Training runs that give neither epochs nor steps take as many whole epochs as reach this many steps.
 const DEFAULT_STEPS: usize = 420;
 
@@ -339,10 +344,9 @@ impl TrainOptions {
             BAE => None,
             name => match Kind::named(name, settings) {
                 None => {
-                    let names: Vec<_> = Kind::names().map(|(name, _)| name).collect();
                     return Err(TrainError::Option(format!(
-                        "architecture is \"{name}\": it may be {BAE}, {}",
-                        names.join(", ")
+                        "architecture is \"{name}\": it may be {}",
+                        architectures().collect::<Vec<_>>().join(", ")
                     )));
                 }
                 Some(kind) => Some(kind.map_err(TrainError::Option)?),
@@ -572,6 +576,15 @@ impl Plan {
             (Some(kind), _) => Architecture::of(kind),
             (None, estimator) => Architecture::binary(estimator.unwrap_or(Estimator::Identity)),
         }
+    }
+
+    /// Parameters in the shapes that are trained, all values 0.
+    pub(crate) fn zeros(&self, d_in: usize) -> Parameters {
+        let mut parameters = Parameters::zeros(d_in, self.d_sae, d_in);
+        let names = self.kind.map_or(&[][..], |kind| kind.coding::<f32>().per_feature());
+        parameters.per_feature =
+            names.iter().map(|&(name, _)| (name, ndarray::Array1::zeros(self.d_sae))).collect();
+        parameters
     }
 
     /// What a trained model (on raw hidden states) is applied and saved as.

@@ -27,6 +27,10 @@ impl Named for BatchTopK {
     fn with(settings: &Settings) -> Result<Self, String> {
         Ok(Self { k: settings.k()?, revival: Revival::after(settings.dead_after) })
     }
+
+    fn applied(&self, _: &mut Parameters) -> Option<Architecture> {
+        Some(Architecture::of(Kind::Threshold(Threshold)))
+    }
 }
 
 impl<T: Real> Coding<T> for BatchTopK {
@@ -69,10 +73,6 @@ impl<T: Real> Coding<T> for BatchTopK {
             let rate = T::of(RATE);
             tensors[0].mapv_inplace(|old| if old > T::zero() { old + rate * (least - old) } else { least });
         }
-    }
-
-    fn applied(&self, _: &mut Parameters) -> Option<Architecture> {
-        Some(Architecture::of(Kind::Threshold(Threshold)))
     }
 }
 

@@ -21,6 +21,10 @@ impl Named for JumpRelu {
     fn with(settings: &Settings) -> Result<Self, String> {
         Ok(Self { bandwidth: settings.width()? })
     }
+
+    fn applied(&self, _: &mut Parameters) -> Option<Architecture> {
+        Some(Architecture::of(Kind::Threshold(Threshold)))
+    }
 }
 
 impl<T: Real> Coding<T> for JumpRelu {
@@ -66,9 +70,5 @@ impl<T: Real> Coding<T> for JumpRelu {
 
     fn after_step(&self, _: &Entries<T>, tensors: &mut [ArrayViewMut1<T>]) {
         tensors[0].mapv_inplace(|threshold| threshold.max(T::zero()));
-    }
-
-    fn applied(&self, _: &mut Parameters) -> Option<Architecture> {
-        Some(Architecture::of(Kind::Threshold(Threshold)))
     }
 }

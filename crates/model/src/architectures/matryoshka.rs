@@ -27,6 +27,10 @@ impl Named for Matryoshka {
     fn with(settings: &Settings) -> Result<Self, String> {
         Ok(Self { k: settings.k()?, revival: Revival::after(settings.dead_after) })
     }
+
+    fn applied(&self, parameters: &mut Parameters) -> Option<Architecture> {
+        self.inner().applied(parameters)
+    }
 }
 
 impl<T: Real> Coding<T> for Matryoshka {
@@ -54,9 +58,5 @@ impl<T: Real> Coding<T> for Matryoshka {
 
     fn after_step(&self, codes: &Entries<T>, tensors: &mut [ArrayViewMut1<T>]) {
         self.inner().after_step(codes, tensors);
-    }
-
-    fn applied(&self, parameters: &mut Parameters) -> Option<Architecture> {
-        Coding::<T>::applied(&self.inner(), parameters)
     }
 }

@@ -44,12 +44,6 @@ pub trait Coding<T: Real>: Debug + Send + Sync {
 
     /// Keeps up what is no gradient's business, after a step: `tensors` are those of [`Coding::per_feature`].
     fn after_step(&self, _codes: &Entries<T>, _tensors: &mut [ArrayViewMut1<T>]) {}
-
-    /// What a trained model becomes where it is saved and applied: its parameters are changed, its new architecture is returned.
-    /// `None` where it stays what it is.
-    fn applied(&self, _parameters: &mut Parameters) -> Option<Architecture> {
-        None
-    }
 }
 
 /// Why codes are made.
@@ -187,7 +181,9 @@ macro_rules! architectures {
 
             /// The model that is saved and applied once one with these parameters is trained.
             pub fn applied(self, mut parameters: Parameters) -> (Architecture, Parameters) {
-                let becomes = self.coding::<f32>().applied(&mut parameters);
+                let becomes = match self {
+                    $(Kind::$Type(named) => named.applied(&mut parameters)),*
+                };
                 (becomes.unwrap_or_else(|| Architecture::of(self)), parameters)
             }
         }

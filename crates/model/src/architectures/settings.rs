@@ -1,3 +1,5 @@
+use crate::{Architecture, Parameters};
+
 /// What an architecture can be asked for, beside its name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
@@ -51,6 +53,12 @@ pub trait Named: Sized {
     /// # Errors
     /// What is wrong with one of them, and what it may be.
     fn with(settings: &Settings) -> Result<Self, String>;
+
+    /// What a trained model becomes where it is saved and applied: its parameters are changed, its new architecture is returned.
+    /// `None` where it stays what it is.
+    fn applied(&self, _parameters: &mut Parameters) -> Option<Architecture> {
+        None
+    }
 }
 
 /// What training takes unless told otherwise: found by `npm run experiment:architectures` (docs/comparison.md).
