@@ -87,8 +87,8 @@ fn weights_of_16_bits_are_read() {
     let parameters = random_model(2, 3, 5);
     let shapes: [&[usize]; 4] = [&[3, 5], &[5], &[5, 3], &[3]];
     let write = |dtype, encode: &dyn Fn(f32) -> [u8; 2]| {
-        let bytes =
-            parameters.flat().map(|values| values.iter().flat_map(|&v| encode(v)).collect::<Vec<u8>>());
+        let bytes: Vec<Vec<u8>> =
+            parameters.flat().iter().map(|values| values.iter().flat_map(|&v| encode(v)).collect()).collect();
         let names = ["W_enc", "b_enc", "W_dec", "b_dec"];
         let tensors: Vec<_> = (0..4).map(|at| (names[at], dtype, shapes[at], &bytes[at][..])).collect();
         fs::write(root.path().join("sae_weights.safetensors"), safetensors_bytes(&tensors)).unwrap();
@@ -300,7 +300,7 @@ fn a_model_that_is_not_one_is_named() {
 
     let mut parameters = random_model(1, 3, 5);
     parameters.b_enc[3] = f32::INFINITY;
-    let values = parameters.flat().map(f32_bytes);
+    let values: Vec<_> = parameters.flat().into_iter().map(f32_bytes).collect();
     let names = ["W_enc", "b_enc", "W_dec", "b_dec"];
     let shapes: [&[usize]; 4] = [&[3, 5], &[5], &[5, 3], &[3]];
     let tensors: Vec<_> = (0..4).map(|at| (names[at], Dtype::F32, shapes[at], &values[at][..])).collect();
