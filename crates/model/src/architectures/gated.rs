@@ -48,7 +48,7 @@ impl<T: Real> Coding<T> for Gated {
 
     fn auxiliary(&self, z: ArrayView2<T>, _: &[u32]) -> Option<Auxiliary<T>> {
         Some(Auxiliary {
-            codes: Entries::by_values(z, |_, z| (z > T::zero()).then_some(z)),
+            codes: T::above_zero(z),
             of_residual: false,
             decoder_learns: false,
             weight: 1.0,

@@ -1,5 +1,5 @@
-use super::{Auxiliary, Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Row, Settings, Tensors};
-use ndarray::ArrayView2;
+use super::{Auxiliary, Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
+use ndarray::{ArrayView2, Axis};
 
 /// The k largest pre-activations of each row, where they are above 0 (Gao et al. 2024). Among equal ones the first are kept.
 ///
@@ -33,7 +33,7 @@ impl Named for TopK {
 
 impl<T: Real> Coding<T> for TopK {
     fn encode(&self, z: ArrayView2<T>, _: &Tensors<T>, _: Pass) -> Entries<T> {
-        Entries::by_rows(z, |_, z, row| k_largest(z, self.k, |_| true, row))
+        T::largest_of_rows(z, self.k)
     }
 
     fn backward(&self, _: &Column<T>, _: &mut [T]) -> Pull<T> {
@@ -57,38 +57,18 @@ impl Revival {
     /// What the dead features are to learn, if there are any. As many of them as are half the width of a hidden state take part, as in the
     /// paper; the width is not known here, so half of an eighth of all features stands for it.
     pub(super) fn auxiliary<T: Real>(&self, z: ArrayView2<T>, idle: &[u32]) -> Option<Auxiliary<T>> {
-        let dead = |feature: usize| idle[feature] >= self.dead_after;
-        let count = (0..idle.len()).filter(|&feature| dead(feature)).count();
-        if count == 0 || self.weight == 0.0 {
+        let dead: Vec<usize> = (0..idle.len()).filter(|&feature| idle[feature] >= self.dead_after).collect();
+        if dead.is_empty() || self.weight == 0.0 {
             return None;
         }
         let k_aux = (z.ncols() / 8).max(1);
+        let mut codes = T::largest_of_rows(z.select(Axis(1), &dead).view(), k_aux);
+        codes.features.iter_mut().for_each(|feature| *feature = dead[*feature as usize] as u32);
         Some(Auxiliary {
-            codes: Entries::by_rows(z, |_, z, row| k_largest(z, k_aux.min(count), dead, row)),
+            codes,
             of_residual: true,
             decoder_learns: true,
-            weight: self.weight * (count as f64 / k_aux as f64).min(1.0),
+            weight: self.weight * (dead.len() as f64 / k_aux as f64).min(1.0),
         })
     }
-}
-
-/// The k largest pre-activations above 0 among the features that `among` wants.
-fn k_largest<T: Real>(z: &[T], k: usize, among: impl Fn(usize) -> bool, row: &mut Row<T>) {
-    let mut positive: Vec<(T, usize)> = z
-        .iter()
-        .enumerate()
-        .filter(|&(feature, &z)| z > T::zero() && among(feature))
-        .map(|(feature, &z)| (z, feature))
-        .collect();
-    if positive.len() > k {
-        let larger_first = |a: &(T, usize), b: &(T, usize)| {
-            b.0.partial_cmp(&a.0).expect("numbers above 0").then(a.1.cmp(&b.1))
-        };
-        if k > 0 {
-            positive.select_nth_unstable_by(k - 1, larger_first);
-        }
-        positive.truncate(k);
-        positive.sort_unstable_by_key(|&(_, feature)| feature);
-    }
-    positive.into_iter().for_each(|(z, feature)| row.push(feature, z, z));
 }
