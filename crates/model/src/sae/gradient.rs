@@ -198,7 +198,7 @@ impl<'a> Backward<'a> {
             let here = columns.range(at);
             let (z, h) = (&columns.values[0][here.clone()], &columns.values[1][here.clone()]);
             let row = &decoder[at * d_out..][..d_out];
-            let norm = dot(row, row).sqrt();
+            let norm = norm(isa, row);
             let column = Column {
                 feature,
                 z,
@@ -288,7 +288,7 @@ impl<'a> Backward<'a> {
                     z: &columns.values[0][here.clone()],
                     h: &columns.values[1][here],
                     rows: self.x.rows(),
-                    norm: dot(row, row).sqrt(),
+                    norm: norm(self.isa, row),
                     tensors: &tensors,
                     objective: self.objective,
                 };
@@ -333,18 +333,9 @@ fn binary_entropy(p: f64) -> f64 {
     term(p) + term(1.0 - p)
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0f32; LANES];
-    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
-    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
-    for (a, b) in a_lanes.iter().zip(b_lanes) {
-        for lane in 0..LANES {
-            sums[lane] = a[lane].mul_add(b[lane], sums[lane]);
-        }
-    }
-    for (lane, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
-        sums[lane] = a.mul_add(*b, sums[lane]);
-    }
-    sums.iter().sum()
+/// Euclidean norm.
+fn norm(isa: Isa, row: &[f32]) -> f32 {
+    let mut square = [0.0];
+    sparse::dots(isa, &[0], row, row, &mut square);
+    square[0].sqrt()
 }
