@@ -23,6 +23,8 @@ pub(super) struct Backward<'a> {
     pub grad_outputs: Vec<Array2<f32>>,
     prefixes: &'a [usize],
     auxiliary: Option<AuxiliaryPass>,
+    /// Outputs of all features, `[n, d_out]`.
+    pub y: Array2<f32>,
     b_dec: Vec<f32>,
     d_sae: usize,
     pub stats: StepStats,
@@ -31,7 +33,6 @@ pub(super) struct Backward<'a> {
 struct AuxiliaryPass {
     columns: Columns,
     grad_output: Array2<f32>,
-    decoder_learns: bool,
 }
 
 /// Entries feature by feature: rows ascending.
@@ -70,45 +71,43 @@ impl<'a> Backward<'a> {
         batch: Batch,
         forward: &'a Forward,
     ) -> Self {
-        let share = 1.0 / forward.outputs.len() as f64;
         let mut stats = StepStats::default();
-        let mut loss = 0.0;
+        let mut sum = 0.0;
         let mut grad_outputs: Vec<Array2<f32>> = vec![];
+        let mut y = Array2::zeros((0, 0));
         for decoded in &forward.outputs {
-            let mut y = decoded.clone();
+            y = decoded.clone();
             output::apply(output, &mut y);
             let (of_prefix, mut grad) = output::output_error(&y, batch);
             output::backward(output, &y, &mut grad);
-            if share != 1.0 {
-                grad.mapv_inplace(|g| g * share as f32);
-            }
-            loss += share * of_prefix.mse;
+            sum += of_prefix.mse;
             stats = of_prefix;
             grad_outputs.push(grad);
         }
-        stats.nested = loss - stats.mse;
+        stats.nested = sum - stats.mse;
         // the decoder bias is in all reconstructions, a feature in those from its own prefix on
         for at in (0..grad_outputs.len() - 1).rev() {
             let (here, after) = grad_outputs.split_at_mut(at + 1);
             here[at] += &after[0];
         }
-        let b_dec = output::column_sums(&grad_outputs[0]);
+        let mut b_dec = output::column_sums(&grad_outputs[0]);
         let mut auxiliary = None;
         if let Some(of) = &forward.auxiliary {
-            let decoded = forward.outputs.last().expect("at least one reconstruction");
             let target = target_of(batch);
             let (bias, target) = if of.of_residual {
-                (vec![0.0; weights.d_out], &target - decoded)
+                (vec![0.0; weights.d_out], &target - &y)
             } else {
                 (weights.b_dec.clone(), target.to_owned())
             };
-            let y = pass::decode(isa, pass::lists(&of.codes), weights, &bias);
+            let decoded = pass::decode(isa, pass::lists(&of.codes), weights, &bias);
             let against = Batch { x: batch.x, target: Target::States(target.view()) };
-            let (error, mut grad_output) = output::output_error(&y, against);
+            let (error, mut grad_output) = output::output_error(&decoded, against);
             grad_output.mapv_inplace(|g| g * of.weight as f32);
             stats.auxiliary = of.weight * error.mse;
-            let columns = Columns::new(&of.codes, weights.d_sae);
-            auxiliary = Some(AuxiliaryPass { columns, grad_output, decoder_learns: of.decoder_learns });
+            if !of.of_residual {
+                b_dec.iter_mut().zip(output::column_sums(&grad_output)).for_each(|(sum, g)| *sum += g);
+            }
+            auxiliary = Some(AuxiliaryPass { columns: Columns::new(&of.codes, weights.d_sae), grad_output });
         }
         Self {
             isa,
@@ -119,6 +118,7 @@ impl<'a> Backward<'a> {
             grad_outputs,
             prefixes: &forward.prefixes,
             auxiliary,
+            y,
             b_dec,
             d_sae: weights.d_sae,
             stats,
@@ -173,9 +173,7 @@ impl<'a> Backward<'a> {
                 dots(self.isa, rows, auxiliary.grad_output.view(), row, gradient);
                 add_rows(self.isa, rows, gradient, self.x.view(), encoder);
                 b_enc += gradient.iter().sum::<f32>();
-                if auxiliary.decoder_learns {
-                    add_rows(self.isa, rows, &auxiliary.columns.z[entries], auxiliary.grad_output.view(), to);
-                }
+                add_rows(self.isa, rows, &auxiliary.columns.z[entries], auxiliary.grad_output.view(), to);
             }
             Sums { b_enc, pull, active: h.iter().filter(|h| **h != 0.0).count() }
         });
