@@ -23,10 +23,10 @@ const RATE: f64 = 0.01;
 impl Named for BatchTopK {
     const NAME: &'static str = "batchtopk";
     const OPTIONS: &'static [&'static str] = &["k"];
-    const RECIPE: Recipe = Recipe { learning_rate: 1e-3, sparsity_weight: 0.0, entropy_weight: 0.0, start: super::Begin::Tied };
+    const RECIPE: Recipe = Recipe { k: Some(32), ..Recipe::PLAIN };
 
     fn with(settings: &Settings) -> Result<Self, String> {
-        Ok(Self { k: settings.k_or(32)?, revival: Revival::after(settings.dead_after) })
+        Ok(Self { k: settings.k()?, revival: Revival::after(settings.dead_after) })
     }
 
     fn applied(&self, _: &mut Parameters) -> Option<Architecture> {

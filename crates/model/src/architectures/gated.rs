@@ -13,7 +13,7 @@ pub struct Gated;
 impl Named for Gated {
     const NAME: &'static str = "gated";
     const OPTIONS: &'static [&'static str] = &["sparsityWeight"];
-    const RECIPE: Recipe = Recipe { learning_rate: 1e-3, sparsity_weight: 5e-3, entropy_weight: 0.0, start: super::Begin::Tied };
+    const RECIPE: Recipe = Recipe { sparsity_weight: 5e-3, ..Recipe::PLAIN };
 
     fn with(_: &Settings) -> Result<Self, String> {
         Ok(Self)

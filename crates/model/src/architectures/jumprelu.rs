@@ -16,10 +16,10 @@ pub struct JumpRelu {
 impl Named for JumpRelu {
     const NAME: &'static str = "jumprelu";
     const OPTIONS: &'static [&'static str] = &["sparsityWeight", "gradientWidth"];
-    const RECIPE: Recipe = Recipe { learning_rate: 1e-3, sparsity_weight: 1e-3, entropy_weight: 0.0, start: super::Begin::Tied };
+    const RECIPE: Recipe = Recipe { gradient_width: Some(0.05), sparsity_weight: 1e-3, ..Recipe::PLAIN };
 
     fn with(settings: &Settings) -> Result<Self, String> {
-        Ok(Self { bandwidth: settings.width_or(0.05)? })
+        Ok(Self { bandwidth: settings.width()? })
     }
 
     fn applied(&self, _: &mut Parameters) -> Option<Architecture> {

@@ -146,17 +146,26 @@ macro_rules! architectures {
                 }
             }
 
-            /// Names of all, as [`Kind::named`] takes them, with the training options that are theirs.
-            pub const NAMES: &[(&'static str, &'static [&'static str])] =
-                &[$((<$Type as Named>::NAME, <$Type as Named>::OPTIONS)),*];
+            /// Names of all that can be trained, with the training options that are theirs.
+            pub fn names() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+                let all = [$((<$Type as Named>::NAME, <$Type as Named>::OPTIONS)),*];
+                all.into_iter().filter(|(name, _)| *name != Threshold::NAME)
+            }
 
             /// The architecture of this name; `None` if there is none.
             ///
             /// # Errors
             /// What is wrong with a setting.
-            pub fn named(name: &str, settings: &Settings) -> Option<Result<Self, String>> {
+            pub fn named(name: &str, settings: Settings) -> Option<Result<Self, String>> {
                 $(if name == <$Type as Named>::NAME {
-                    return Some(<$Type as Named>::with(settings).map(Kind::$Type));
+                    let recipe = <$Type as Named>::RECIPE;
+                    let settings = Settings {
+                        k: settings.k.or(recipe.k),
+                        bits: settings.bits.or(recipe.bits),
+                        gradient_width: settings.gradient_width.or(recipe.gradient_width),
+                        ..settings
+                    };
+                    return Some(<$Type as Named>::with(&settings).map(Kind::$Type));
                 })*
                 None
             }

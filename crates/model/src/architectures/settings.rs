@@ -16,25 +16,25 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// `k`, or this many.
+    /// `k`, which the recipe gives where the user did not.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn k_or(&self, default: usize) -> Result<usize, String> {
-        match self.k.unwrap_or(default) {
-            0 => Err("k is 0: it must be at least 1".into()),
-            k => Ok(k),
+    pub fn k(&self) -> Result<usize, String> {
+        match self.k {
+            Some(k) if k > 0 => Ok(k),
+            _ => Err("k is 0: it must be at least 1".into()),
         }
     }
 
-    /// `gradient_width`, or this.
+    /// `gradient_width`, likewise.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn width_or(&self, default: f64) -> Result<f64, String> {
-        match self.gradient_width.unwrap_or(default) {
-            width if width > 0.0 && width.is_finite() => Ok(width),
-            width => Err(format!("gradientWidth is {width}: it must be above 0")),
+    pub fn width(&self) -> Result<f64, String> {
+        match self.gradient_width {
+            Some(width) if width > 0.0 && width.is_finite() => Ok(width),
+            width => Err(format!("gradientWidth is {}: it must be above 0", width.unwrap_or_default())),
         }
     }
 }
@@ -64,6 +64,12 @@ pub trait Named: Sized {
 /// What training takes unless told otherwise: found by `npm run experiment:architectures` (docs/comparison.md).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Recipe {
+    /// Features that are on in a row, where that is fixed.
+    pub k: Option<usize>,
+    /// Bits of a feature's code, where they can be chosen.
+    pub bits: Option<u32>,
+    /// Width of the estimator of a step's gradient, where there is one.
+    pub gradient_width: Option<f64>,
     /// Adam's learning rate at its highest.
     pub learning_rate: f64,
     /// Weight of the sparsity penalty, in units of squared error of the training space.
@@ -85,9 +91,15 @@ pub enum Begin {
     Fitted,
 }
 
-impl Default for Recipe {
-    /// Of a sparse autoencoder without a penalty.
-    fn default() -> Self {
-        Self { learning_rate: 1e-3, sparsity_weight: 0.0, entropy_weight: 0.0, start: Begin::Tied }
-    }
+impl Recipe {
+    /// Of a sparse autoencoder without settings and penalties.
+    pub const PLAIN: Self = Self {
+        k: None,
+        bits: None,
+        gradient_width: None,
+        learning_rate: 1e-3,
+        sparsity_weight: 0.0,
+        entropy_weight: 0.0,
+        start: Begin::Tied,
+    };
 }

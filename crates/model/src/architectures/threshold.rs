@@ -7,7 +7,7 @@ pub struct Threshold;
 
 impl Named for Threshold {
     const NAME: &'static str = "threshold";
-    const RECIPE: Recipe = Recipe { learning_rate: 1e-3, sparsity_weight: 0.0, entropy_weight: 0.0, start: super::Begin::Tied };
+    const RECIPE: Recipe = Recipe::PLAIN;
 
     fn with(_: &Settings) -> Result<Self, String> {
         Err("threshold is what is left of a jumprelu or batchtopk model once it is trained: train one of these".into())

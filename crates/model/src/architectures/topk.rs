@@ -28,10 +28,10 @@ pub struct Revival {
 impl Named for TopK {
     const NAME: &'static str = "topk";
     const OPTIONS: &'static [&'static str] = &["k"];
-    const RECIPE: Recipe = Recipe { learning_rate: 1e-3, sparsity_weight: 0.0, entropy_weight: 0.0, start: super::Begin::Tied };
+    const RECIPE: Recipe = Recipe { k: Some(32), ..Recipe::PLAIN };
 
     fn with(settings: &Settings) -> Result<Self, String> {
-        Ok(Self { k: settings.k_or(32)?, revival: Revival::after(settings.dead_after) })
+        Ok(Self { k: settings.k()?, revival: Revival::after(settings.dead_after) })
     }
 }
 

@@ -30,7 +30,7 @@ pub fn kind(which: usize, k: usize, width: f64) -> Kind {
 
 /// Of architectures, with room at the end.
 pub fn count() -> usize {
-    Kind::NAMES.len()
+    Kind::names().count() + 1
 }
 
 /// Steps after which features are dead.
