@@ -33,7 +33,6 @@ pub(super) struct Backward<'a> {
 struct AuxiliaryPass<'a> {
     columns: Transposed<2>,
     errors: Left<'a>,
-    decoder_learns: bool,
 }
 
 /// Gradients by outputs, `[n, d_out]` each.
@@ -41,6 +40,9 @@ pub(super) struct Errors {
     /// For each prefix the gradient by what its last features decode to: the sum over the reconstructions they are in.
     pub of_prefixes: Vec<Array2<f32>>,
     of_auxiliary: Option<Array2<f32>>,
+    /// Outputs of all features, `[n, d_out]`.
+    pub y: Array2<f32>,
+    b_dec: Vec<f32>,
     stats: StepStats,
 }
 
@@ -71,44 +73,44 @@ impl Errors {
         batch: Batch,
         forward: &Forward,
     ) -> Self {
-        let share = 1.0 / forward.outputs.len() as f64;
         let mut stats = StepStats::default();
-        let mut loss = 0.0;
+        let mut sum = 0.0;
         let mut of_prefixes: Vec<Array2<f32>> = vec![];
+        let mut y = Array2::zeros((0, 0));
         for decoded in &forward.outputs {
-            let mut y = decoded.clone();
+            y = decoded.clone();
             output::apply(output, &mut y);
             let (of_prefix, mut grad) = output::output_error(&y, batch);
             output::backward(output, &y, &mut grad);
-            if share != 1.0 {
-                grad.mapv_inplace(|g| g * share as f32);
-            }
-            loss += share * of_prefix.mse;
+            sum += of_prefix.mse;
             stats = of_prefix;
             of_prefixes.push(grad);
         }
-        stats.nested = loss - stats.mse;
+        stats.nested = sum - stats.mse;
         // the decoder bias is in all reconstructions, a feature in those from its own prefix on
         for at in (0..of_prefixes.len() - 1).rev() {
             let (here, after) = of_prefixes.split_at_mut(at + 1);
             here[at] += &after[0];
         }
+        let mut b_dec = output::column_sums(&of_prefixes[0]);
         let of_auxiliary = forward.auxiliary.as_ref().map(|of| {
-            let decoded = forward.outputs.last().expect("at least one reconstruction");
             let target = target_of(batch);
             let (bias, target) = if of.of_residual {
-                (vec![0.0; weights.d_out], &target - decoded)
+                (vec![0.0; weights.d_out], &target - &y)
             } else {
                 (weights.b_dec.clone(), target.to_owned())
             };
-            let y = pass::decode(isa, pass::lists(&of.codes), weights, &bias);
+            let decoded = pass::decode(isa, pass::lists(&of.codes), weights, &bias);
             let against = Batch { x: batch.x, target: Target::States(target.view()) };
-            let (error, mut grad) = output::output_error(&y, against);
+            let (error, mut grad) = output::output_error(&decoded, against);
             grad.mapv_inplace(|g| g * of.weight as f32);
             stats.auxiliary = of.weight * error.mse;
+            if !of.of_residual {
+                b_dec.iter_mut().zip(output::column_sums(&grad)).for_each(|(sum, g)| *sum += g);
+            }
             grad
         });
-        Self { of_prefixes, of_auxiliary, stats }
+        Self { of_prefixes, of_auxiliary, y, b_dec, stats }
     }
 }
 
@@ -137,9 +139,8 @@ impl<'a> Backward<'a> {
             auxiliary: auxiliary.map(|(of, errors)| AuxiliaryPass {
                 columns: columns(&of.codes, d_sae),
                 errors: Left::new(isa, errors.view(), more),
-                decoder_learns: of.decoder_learns,
             }),
-            b_dec: output::column_sums(&errors.of_prefixes[0]),
+            b_dec: errors.b_dec.clone(),
             d_sae,
             stats: errors.stats,
         }
@@ -218,7 +219,7 @@ impl<'a> Backward<'a> {
             sums.push(Sums { b_enc, pull, active: h.iter().filter(|h| **h != 0.0).count() });
         }
         self.x.sums(isa, &columns, gradient, panels, encoder_gradient);
-        if let Some(AuxiliaryPass { columns, errors, decoder_learns }) = &self.auxiliary {
+        if let Some(AuxiliaryPass { columns, errors }) = &self.auxiliary {
             let columns = columns.group(features);
             gradient.resize(columns.rows.len(), 0.0);
             errors.products(isa, &columns, decoder, panels, gradient);
@@ -231,9 +232,7 @@ impl<'a> Backward<'a> {
                 to.iter_mut().zip(&*more).for_each(|(to, &more)| *to += more);
             };
             add(&self.x, gradient, d_in, encoder_gradient);
-            if *decoder_learns {
-                add(errors, columns.values[0], d_out, decoder_gradient);
-            }
+            add(errors, columns.values[0], d_out, decoder_gradient);
         }
         sums
     }

@@ -10,10 +10,10 @@ mod weights;
 
 use crate::architectures::{Coding, Entries, Kind, Pass};
 use crate::backend::check_width;
-use crate::cpu::{pool, thread_count};
+use crate::cpu::{output, pool, thread_count};
 use crate::state::count_idle;
 use crate::{
-    Adam, Architecture, Backend, Batch, ModelError, Moments, Objective, Parameters, StepStats, Trace,
+    Adam, Architecture, Backend, Batch, ModelError, Moments, Objective, Parameters, StepStats, Target, Trace,
     TrainingState,
 };
 use bae_codes::{BitMatrix, ValueMatrix};
@@ -94,6 +94,9 @@ impl Sae {
         pass: Pass,
     ) -> Result<(Kind, Forward), ModelError> {
         batch.check(self.weights.d_in, self.weights.d_out)?;
+        if let Target::Labels(_) = batch.target {
+            return Err(ModelError::Unavailable("labels are a target for codes that are bits only".into()));
+        }
         let kind = kind_of(architecture)?;
         let forward = self
             .threads
@@ -297,8 +300,8 @@ impl Backend for Sae {
         Ok(Trace {
             z: wide(&forward.z),
             h: pass::dense(&forward.codes, self.weights.d_sae),
-            y: wide(forward.outputs.last().expect("at least one reconstruction")),
-            grad_y: wide(&errors.of_prefixes[0]),
+            y: wide(&errors.y),
+            grad_y: wide(&output::output_error(&errors.y, batch).1),
             grad_h,
             grad_z,
             gradient: Parameters::from(&gradient).map(f64::from),

@@ -47,7 +47,7 @@ impl Forward {
             };
             outputs.push(y);
         }
-        let auxiliary = coding.auxiliary(z.view(), idle);
+        let auxiliary = coding.auxiliary(z.view(), &tensors.view(weights), idle);
         Ok(Self { z, codes, outputs, prefixes, auxiliary })
     }
 }
