@@ -108,8 +108,8 @@ pub struct Pairing {
     pub phi: Option<f64>,
 }
 
-/// Decoder rows of the first model whose cosines are computed at once.
-const BLOCK: usize = 256;
+/// Scores that are computed at once (16 MiB), if that is a feature of the first model at least.
+const BLOCK: usize = 1 << 21;
 
 /// Compares the features of two models by their decoders and, on the rows that `feed` gives, by their codes. `progress` gets
 /// the rows done and says whether to go on.
@@ -296,10 +296,11 @@ fn correspondence(
     scores: impl Fn(std::ops::Range<usize>) -> Vec<Vec<f64>>,
     going_on: &mut dyn FnMut() -> Result<(), TrainError>,
 ) -> Result<Correspondence, TrainError> {
-    let features = constant[0].len();
-    for start in (0..features).step_by(BLOCK) {
+    let [features, others] = constant.map(<[bool]>::len);
+    let block = (BLOCK / others.max(1)).max(1);
+    for start in (0..features).step_by(block) {
         going_on()?;
-        let rows = start..features.min(start + BLOCK);
+        let rows = start..features.min(start + block);
         for (row, scores) in rows.clone().zip(scores(rows)) {
             corresponding.add(row, &scores)?;
         }
@@ -371,4 +372,102 @@ fn shuffled_columns(w: &Array2<f32>) -> Array2<f32> {
 
 fn dot(a: ArrayView1<f32>, b: ArrayView1<f32>) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bae_model::{Activation, Architecture, Cpu, Estimator, OutputActivation, Parameters};
+    use proptest::prelude::*;
+    use rand::RngExt;
+
+    const OPTIONS: CompareOptions = CompareOptions { cosine_threshold: 0.7, phi_threshold: 0.5 };
+
+    fn drawn(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
+        let mut generator = ChaCha8Rng::seed_from_u64(seed);
+        Array2::from_shape_simple_fn((rows, columns), || generator.random::<f32>() - 0.5)
+    }
+
+    /// A model of which only the decoder matters.
+    fn decoder(w_dec: &Array2<f32>, activation: Activation) -> Applied {
+        let mut parameters = Parameters::zeros(w_dec.ncols(), w_dec.nrows(), w_dec.ncols());
+        parameters.w_dec.assign(w_dec);
+        let architecture = Architecture { activation, output: OutputActivation::None };
+        Applied { backend: Box::new(Cpu::new(&parameters, 1)), architecture, layer_norm: false }
+    }
+
+    fn by_decoder(a: &Applied, b: &Applied) -> Measure {
+        let found = compare(a, b, None, &OPTIONS, |_| true).unwrap();
+        assert!(found.codes.is_none() && found.rows.is_none() && found.matched_by_both.is_none());
+        found.decoder
+    }
+
+    const BITS: Activation = Activation::Binary(Estimator::Identity);
+
+    #[test]
+    fn only_bits_can_be_turned_around() {
+        let w = drawn(40, 30, 1);
+        let turned = w.mapv(|w| -w);
+        for (a, b, matched) in
+            [(BITS, BITS, 40), (BITS, Activation::Relu, 40), (Activation::Relu, Activation::Relu, 0)]
+        {
+            let found = by_decoder(&decoder(&w, a), &decoder(&turned, b));
+            assert_eq!((found.turning, found.matched.matched), (matched > 0, matched), "{a:?} {b:?}");
+            assert!(found.pairs.iter().all(|pair| pair.a == pair.b && pair.cosine < -0.999_999));
+            let same = by_decoder(&decoder(&w, a), &decoder(&w, b));
+            assert_eq!(same.matched.matched, 40);
+            assert_eq!(same.a.shared, 40);
+        }
+    }
+
+    /// Chance keeps the angles within a model and loses those between models.
+    #[test]
+    fn shuffled_dimensions_are_no_copy() {
+        let w = drawn(300, 64, 2);
+        let found = by_decoder(&decoder(&w, BITS), &decoder(&w, BITS));
+        assert_eq!((found.matched.matched_fraction, found.chance.matched), (1.0, 0));
+        let (of_chance, other) = (found.chance.mean_nearest[0], {
+            let random = by_decoder(&decoder(&w, BITS), &decoder(&drawn(300, 64, 3), BITS));
+            random.matched.mean_nearest[0]
+        });
+        assert!((of_chance - other).abs() < 0.02, "{of_chance} by shuffling, {other} with a random one");
+    }
+
+    #[test]
+    fn widths_thresholds_and_stopping() {
+        let models = [3, 4].map(|width| decoder(&drawn(5, width, 1), BITS));
+        let failed = |a, b, options: &CompareOptions, going_on: bool| {
+            compare(a, b, None, options, |_| going_on).unwrap_err()
+        };
+        let [a, b] = &models;
+        let widths = failed(a, b, &OPTIONS, true);
+        assert_eq!((widths.code(), widths.to_string().contains("3 and 4")), ("SHAPE_MISMATCH", true));
+        for threshold in [0.0, -1.0, 1.5, f64::NAN] {
+            let options = CompareOptions { cosine_threshold: threshold, ..OPTIONS };
+            assert_eq!(failed(a, a, &options, true).code(), "INVALID_ARGUMENT");
+            let options = CompareOptions { phi_threshold: threshold, ..OPTIONS };
+            assert_eq!(failed(a, a, &options, true).code(), "INVALID_ARGUMENT");
+        }
+        assert!(matches!(failed(a, a, &OPTIONS, false), TrainError::Cancelled));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(30))]
+        #[test]
+        fn cosines_are_plain(a in 1usize..80, b in 1usize..80, width in 1usize..70, seed: u64) {
+            let (w_a, mut w_b) = (drawn(a, width, seed), drawn(b, width, !seed));
+            w_b.row_mut(b / 2).fill(0.0);
+            let (unit_a, unit_b) = (unit_rows(w_a.clone()), unit_rows(w_b.clone()));
+            let cosines = Cosines::new(&unit_a, &unit_b);
+            for (i, row) in cosines.of(0..a).iter().enumerate() {
+                prop_assert_eq!(row.len(), b);
+                for (j, &cosine) in row.iter().enumerate() {
+                    let (x, y) = (w_a.row(i), w_b.row(j));
+                    let lengths = (dot(x, x) * dot(y, y)).sqrt();
+                    let plain = if lengths > 0.0 { dot(x, y) / lengths } else { 0.0 };
+                    prop_assert!((cosine - plain).abs() < 1e-5, "{} for {}", cosine, plain);
+                }
+            }
+        }
+    }
 }
