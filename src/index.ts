@@ -14,6 +14,18 @@ export {
   type PackedCodes,
   type SaveCodesOptions,
 } from './codes.js'
+export {
+  type ComparedFeatures,
+  type CompareOptions,
+  type Comparison,
+  compare,
+  type FeatureClass,
+  type Likeness,
+  type MatchedFigures,
+  type Spread,
+  type Stability,
+  stability,
+} from './compare.js'
 export { type DeviceChoice, type DeviceInfo, type DevicesReport, devices } from './devices.js'
 export { BaeError, type BaeErrorCode } from './errors.js'
 export type {

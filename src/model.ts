@@ -76,6 +76,9 @@ export interface StatisticsOptions extends InputOptions, CountingOptions {
 /** @internal Wraps a model that the addon made. */
 export let wrapModel: (model: Model) => BinaryAutoencoder
 
+/** @internal What the addon made; an error where it was disposed of. */
+export let nativeModel: (model: BinaryAutoencoder) => Model
+
 /**
  * A trained Binary Autoencoder: `h = [x W_enc + b_enc > 0]`, `x̂ = h W_dec + b_dec`. It takes hidden states as the
  * language model gives them; centring and scaling are folded into the weights.
@@ -86,6 +89,7 @@ export let wrapModel: (model: Model) => BinaryAutoencoder
 export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   static {
     wrapModel = model => new BinaryAutoencoder(model)
+    nativeModel = model => model.#live()
   }
 
   /** Values of a hidden state. */

@@ -2,6 +2,7 @@
 
 mod bench;
 mod codes;
+mod compare;
 mod devices;
 mod error;
 mod inspect;

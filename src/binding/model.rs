@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// Where a call computes.
+#[derive(Clone)]
 #[napi(object, object_to_js = false)]
 pub struct Place {
     /// `auto`, `cpu`, `gpu`, or a device by index or name.
@@ -66,8 +67,13 @@ impl Loaded {
     /// Opens hidden states that this model can take, and chooses rows.
     pub fn open(&self, states: Held, context: &Context) -> std::result::Result<Chosen, Failure> {
         let chosen = states.choose(context)?;
-        chosen.data.require_d_in(self.cpu.d_in(), "the model")?;
+        self.takes(&chosen, "the model")?;
         Ok(chosen)
+    }
+
+    /// Refuses hidden states that this model, called `name`, cannot take.
+    pub fn takes(&self, chosen: &Chosen, name: &str) -> std::result::Result<(), Failure> {
+        Ok(chosen.data.require_d_in(self.cpu.d_in(), name)?)
     }
 }
 

@@ -19,6 +19,9 @@ pub enum TrainError {
     /// A step.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// Models that cannot be compared.
+    #[error("{0}")]
+    Models(String),
     /// The run would not fit in memory.
     #[error("{0}")]
     Memory(String),
@@ -60,7 +63,8 @@ impl TrainError {
             TrainError::Option(_) => "INVALID_ARGUMENT",
             TrainError::Data(error) => error.code(),
             TrainError::Codes(error) => error.code(),
-            TrainError::Model(ModelError::Shape { .. } | ModelError::Rows { .. } | ModelError::Empty) => {
+            TrainError::Models(_)
+            | TrainError::Model(ModelError::Shape { .. } | ModelError::Rows { .. } | ModelError::Empty) => {
                 "SHAPE_MISMATCH"
             }
             TrainError::Model(ModelError::Cancelled) => "CANCELLED",

@@ -2,6 +2,7 @@
 
 mod bench;
 mod board;
+mod compare;
 mod count;
 mod engine;
 mod error;
@@ -21,6 +22,7 @@ mod tensorboard;
 mod yardsticks;
 
 pub use bench::{BenchOptions, BenchReport, EncodeTime, bench};
+pub use compare::{CompareOptions, Comparison, Features, Matched, Measure, Pairing, compare};
 pub use count::{By, CountOptions, count};
 pub use engine::{Engine, EngineReport, Task};
 pub use error::TrainError;
