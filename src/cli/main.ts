@@ -20,6 +20,7 @@ import {
   type Work,
   withOutput,
 } from './output.js'
+import { probe } from './probe.js'
 import { sweep } from './sweep.js'
 import { synthetic } from './synthetic.js'
 import { train } from './train.js'
@@ -69,7 +70,19 @@ function program(signal: AbortSignal): Command {
         given.progress.stop()
       }
     }
-  for (const command of [train, sweep, encode, entropy, merge, evaluate, synthetic, inspect, devices, bench])
+  for (const command of [
+    train,
+    sweep,
+    encode,
+    entropy,
+    merge,
+    evaluate,
+    probe,
+    synthetic,
+    inspect,
+    devices,
+    bench,
+  ])
     withOutput(command(program, run))
   return program
 }
