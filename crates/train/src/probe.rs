@@ -39,7 +39,7 @@ const LEAST_TEST: usize = 2;
 /// Values of hidden states that are kept, and of features that are not 0, at most (512 MiB and 1 GiB).
 const MOST_VALUES: usize = 1 << 27;
 /// Strengths of the penalty that dense probes choose from, strongest first, as scikit-learn's C.
-const PENALTIES: [f64; 4] = [1e-3, 1e-2, 1e-1, 1.0];
+const PENALTIES: [f64; 5] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0];
 /// That of sparse probes: with so few weights it hardly matters.
 const SPARSE_PENALTY: f64 = 1.0;
 
