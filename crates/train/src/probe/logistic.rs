@@ -223,7 +223,7 @@ impl<'a, I: Inputs> Regression<'a, I> {
     }
 
     /// The minimum for this C. `u [width + 1]` is where to start, the last being b, and becomes the minimum. `go_on` is
-    /// asked before each step.
+    /// asked before each pass over the rows.
     ///
     /// # Errors
     /// [`TrainError::Cancelled`] if `go_on` says stop.
@@ -237,15 +237,12 @@ impl<'a, I: Inputs> Regression<'a, I> {
         let penalty = 1.0 / (c * self.rows.len() as f64);
         let mut z = self.apply(u);
         for _ in 0..STEPS {
-            if !go_on() {
-                return Err(TrainError::Cancelled);
-            }
             let (residuals, curvatures) = self.derivatives(&z);
             let gradient = self.pulled_back(&residuals, penalty, u);
             if gradient.iter().all(|value| value.abs() <= TOLERANCE) {
                 break;
             }
-            let step = self.newton_step(&gradient, &curvatures, penalty);
+            let step = self.newton_step(&gradient, &curvatures, penalty, go_on)?;
             let along = self.apply(&step);
             let slope = dot(&gradient, &step);
             let loss = self.loss(&z, penalty, u);
@@ -322,7 +319,13 @@ impl<'a, I: Inputs> Regression<'a, I> {
     }
 
     /// −H⁻¹ g, as far as conjugate gradients come with a residual of a tenth, or less near the minimum.
-    fn newton_step(&self, gradient: &[f64], curvatures: &[f64], penalty: f64) -> Vec<f64> {
+    fn newton_step(
+        &self,
+        gradient: &[f64],
+        curvatures: &[f64],
+        penalty: f64,
+        go_on: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<f64>, TrainError> {
         const PRODUCTS: usize = 200;
         let mut step = vec![0.0; gradient.len()];
         let mut residual: Vec<f64> = gradient.iter().map(|value| -value).collect();
@@ -330,6 +333,9 @@ impl<'a, I: Inputs> Regression<'a, I> {
         let mut square = dot(&residual, &residual);
         let enough = square * 0.01f64.min(square.sqrt());
         for _ in 0..PRODUCTS {
+            if !go_on() {
+                return Err(TrainError::Cancelled);
+            }
             let mut by_z = self.apply(&direction);
             by_z.iter_mut().zip(curvatures).for_each(|(by_z, curvature)| *by_z *= curvature);
             let product = self.pulled_back(&by_z, penalty, &direction);
@@ -348,7 +354,7 @@ impl<'a, I: Inputs> Regression<'a, I> {
             direction.iter_mut().zip(&residual).for_each(|(d, r)| *d = r + next / square * *d);
             square = next;
         }
-        step
+        Ok(step)
     }
 }
 
