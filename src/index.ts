@@ -51,11 +51,23 @@ export {
   type InputOptions,
   type Matrix,
   type ModelConfig,
+  type ProbeOptions,
   type StatisticsOptions,
 } from './model.js'
 export { checkOutputFile } from './output-file.js'
 export { checkPlot, type PlotOptions, plotEntropy } from './plot/plot.js'
 export type { PlottedFigures, PlottedReport } from './plot/plotted.js'
+export {
+  type Probe,
+  type ProbeLabel,
+  type ProbeReport,
+  type ProbeScore,
+  type ProbeSettings,
+  type Probes,
+  probesOverModels,
+  type SparseProbe,
+  type Spread,
+} from './probe.js'
 export type {
   ArrowChunk,
   ArrowStates,

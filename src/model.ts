@@ -15,6 +15,7 @@ import {
 } from './job.js'
 import native, { type Job, type Model, type States } from './native.js'
 import { type DataPart, partsOf, pathsOf, withKept } from './parts.js'
+import { type ProbeReport, type ProbeSettings, probeRequest } from './probe.js'
 import { type LeftOut, type StatesInput, type StatesOptions, withStates } from './states.js'
 import {
   type CodeStatistics,
@@ -72,6 +73,9 @@ export interface StatisticsOptions extends InputOptions, CountingOptions {
   /** Count one part of the rows only: part `shard`, from 1, of `of`. Merged, all parts are the whole. */
   shard?: { shard: number; of: number } | undefined
 }
+
+/** Options of {@link BinaryAutoencoder.probe}. */
+export interface ProbeOptions extends InputOptions, ProbeSettings {}
 
 /** @internal Wraps a model that the addon made. */
 export let wrapModel: (model: Model) => BinaryAutoencoder
@@ -219,6 +223,22 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   async yardsticks(x: StatesInput, options: InputOptions = {}): Promise<Yardsticks> {
     const { json } = await this.#over(x, options, native.startYardsticks)
     return JSON.parse(json) as Yardsticks
+  }
+
+  /**
+   * How well labels can be read off one, two, five or all features, beside what can be read off the hidden states, and what chance gives.
+   * Progress goes through the rows drawn once to encode them, and once for each split.
+   *
+   * @throws BaeError as {@link encode}; `INVALID_ARGUMENT` also for a label that is not there, fewer than two classes, more than 50, or none
+   *   with enough rows; `SHAPE_MISMATCH` where there is not one label for each row; `OUT_OF_MEMORY`.
+   */
+  async probe(x: StatesInput, options: ProbeOptions): Promise<ProbeReport> {
+    const request = probeRequest(checked(options))
+    const { json } = await this.#over(x, options, (model, states, place, on) =>
+      native.startProbe(model, states, request, place, on),
+    )
+    const label = typeof options.label === 'string' ? options.label : null
+    return { label, ...(JSON.parse(json) as Omit<ProbeReport, 'label'>) }
   }
 
   /** Reconstruction error and sparsity on hidden states, over all rows. */

@@ -10,6 +10,7 @@ mod job;
 mod kept_files;
 mod lock;
 mod model;
+mod probe;
 mod states;
 mod statistics;
 mod synthetic;

@@ -21,6 +21,7 @@ import {
   type Work,
   withOutput,
 } from './output.js'
+import { probe } from './probe.js'
 import { sweep } from './sweep.js'
 import { synthetic } from './synthetic.js'
 import { train } from './train.js'
@@ -78,6 +79,7 @@ function program(signal: AbortSignal): Command {
     merge,
     evaluate,
     compare,
+    probe,
     synthetic,
     inspect,
     devices,

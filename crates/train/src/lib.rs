@@ -10,6 +10,7 @@ mod evaluate;
 mod event;
 mod memory;
 mod options;
+mod probe;
 mod resample;
 mod run;
 mod run_folder;
@@ -30,6 +31,10 @@ pub use evaluate::{Applied, Evaluation, encode_chunks, evaluate};
 pub use event::{Event, Validation};
 pub use memory::READ_ONCE;
 pub use options::{BAE, EstimatorName, MAX_THREADS, Normalize, Plan, Preset, TrainOptions, architectures};
+pub use probe::{
+    ChosenFeature, ClassProbes, LeftOutClass, Probe, ProbeOptions, ProbeReport, Probes, Score, SparseProbe,
+    Spread, probe,
+};
 pub use run::{Outcome, Stopped, Summary, TrainFigures, train};
 pub use schedule::Decay;
 pub use synthetic::{Directions, RecoveredBit, Recovery, SyntheticOptions, SyntheticReport, synthetic};
