@@ -9,6 +9,7 @@ mod real;
 
 pub use entries::{Entries, Row};
 pub use real::Real;
+pub use topk::Revival;
 
 use crate::Objective;
 use ndarray::{ArrayView2, ArrayViewMut1};
