@@ -48,7 +48,7 @@ fn options_of(json: &str) -> std::result::Result<TrainOptions, Failure> {
 
 /// Hands over what a run came to, also when it was stopped.
 fn finish(context: &Context, outcome: Outcome) -> std::result::Result<End, Failure> {
-    let Outcome { model, plan, settings, summary, history, stopped, saved, checkpoint, .. } = outcome;
+    let Outcome { model, architecture, settings, summary, history, stopped, saved, checkpoint, .. } = outcome;
     let shown = |path: Option<PathBuf>| path.map(|path| path.display().to_string());
     let (saved, checkpoint) = (shown(saved), shown(checkpoint));
     match stopped {
@@ -67,7 +67,6 @@ fn finish(context: &Context, outcome: Outcome) -> std::result::Result<End, Failu
             let mut done = json!(summary);
             done["model"] = json!(saved);
             done["history"] = json!(history);
-            let architecture = plan.architecture();
             let config = model_config(&architecture, &model, &settings);
             let layer_norm = config.get("normalize_activations").is_some_and(|how| how == LAYER_NORM);
             let model = LoadedModel { parameters: model, architecture, layer_norm, config };
@@ -76,4 +75,10 @@ fn finish(context: &Context, outcome: Outcome) -> std::result::Result<End, Failu
             Ok(End::Done(done))
         }
     }
+}
+
+/// Names of all architectures that can be trained.
+#[napi(catch_unwind)]
+pub fn architectures() -> Vec<String> {
+    bae_train::architectures().map(String::from).collect()
 }
