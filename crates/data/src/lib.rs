@@ -20,6 +20,7 @@ mod layout;
 mod lock;
 mod model_file;
 mod moments;
+mod neighbours;
 mod npy;
 mod npz;
 mod numbers;
