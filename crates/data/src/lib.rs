@@ -44,6 +44,7 @@ mod tensor_file;
 mod tensors_out;
 mod thrift;
 mod torch_file;
+mod torch_out;
 mod unpack;
 
 pub use checkpoint_file::{
@@ -63,6 +64,7 @@ pub use model_file::{
     LAYER_NORM, LoadedModel, load_model, model_config, parameters_checksum, save_model, write_model,
 };
 pub use moments::RowMoments;
+pub use neighbours::{Format, export_model};
 pub use open::{EXTENSIONS, open_kept_sources, open_sources};
 pub use random::{Purpose, generator};
 pub use row_set::RowSet;

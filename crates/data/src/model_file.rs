@@ -10,7 +10,7 @@ use crate::error::DataError;
 use crate::folder::{cannot_write, write_folder};
 use crate::input_file::InputFile;
 use crate::layout::{self, Layout};
-use crate::neighbours::open_model;
+use crate::neighbours::{no_other_model, open_model};
 use crate::stored_model::{Folds, StoredModel, WeightsFile, Widths, check_tensor};
 use crate::tensors_out::{Values, write_tensors};
 
@@ -35,6 +35,7 @@ pub fn save_model(
     settings: &Map<String, Value>,
     overwrite: bool,
 ) -> Result<(), DataError> {
+    no_other_model(dir, WEIGHTS)?;
     write_folder(dir, overwrite, |new| write_model(new, architecture, parameters, settings))
 }
 

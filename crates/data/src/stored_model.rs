@@ -89,25 +89,27 @@ impl Folds {
             }
         }
         if self.centred {
-            let mut shift = vec![0.0; parameters.d_sae()];
-            for (weights, &centre) in parameters.w_enc.rows().into_iter().zip(&parameters.b_dec) {
-                let add = |(sum, &w): (&mut f64, &f32)| *sum += f64::from(centre) * f64::from(w);
-                shift.iter_mut().zip(weights).for_each(add);
-            }
-            let minus = |b: f32, shift: f64| (f64::from(b) - shift) as f32;
-            parameters.b_enc.iter_mut().zip(&shift).for_each(|(b, &shift)| *b = minus(*b, shift));
-            if let Some(Kind::Gated(_)) = architecture.kind() {
-                // its magnitudes take x W_enc without the gates' bias
-                let gains = parameters.of_features("r_mag").mapv(|r| libm::exp(f64::from(r)));
-                let (_, b_mag) = parameters
-                    .per_feature
-                    .iter_mut()
-                    .find(|(name, _)| *name == "b_mag")
-                    .expect("a tensor of its");
-                let each = b_mag.iter_mut().zip(shift.iter().zip(&gains));
-                each.for_each(|(b, (&shift, &gain))| *b = minus(*b, shift * gain));
-            }
+            shift_biases(architecture, parameters, -1.0);
         }
+    }
+}
+
+/// Adds `sign` · b_dec W_enc to what is added to x W_enc, in f64: with −1, models that subtract b_dec from x become such that do not.
+pub(crate) fn shift_biases(architecture: &Architecture, parameters: &mut Parameters, sign: f64) {
+    let mut shift = vec![0.0; parameters.d_sae()];
+    for (weights, &centre) in parameters.w_enc.rows().into_iter().zip(&parameters.b_dec) {
+        let add = |(sum, &w): (&mut f64, &f32)| *sum += sign * f64::from(centre) * f64::from(w);
+        shift.iter_mut().zip(weights).for_each(add);
+    }
+    let plus = |b: f32, shift: f64| (f64::from(b) + shift) as f32;
+    parameters.b_enc.iter_mut().zip(&shift).for_each(|(b, &shift)| *b = plus(*b, shift));
+    if let Some(Kind::Gated(_)) = architecture.kind() {
+        // its magnitudes take x W_enc without the gates' bias
+        let gains = parameters.of_features("r_mag").mapv(|r| libm::exp(f64::from(r)));
+        let mut named = parameters.per_feature.iter_mut();
+        let (_, b_mag) = named.find(|(name, _)| *name == "b_mag").expect("a tensor of its");
+        let each = b_mag.iter_mut().zip(shift.iter().zip(&gains));
+        each.for_each(|(b, (&shift, &gain))| *b = plus(*b, shift * gain));
     }
 }
 

@@ -4,9 +4,13 @@
 //! architecture here can express is refused by name.
 
 mod dictionary_learning;
+mod export;
 mod published;
 mod sae_lens;
 mod sparsify;
+
+pub(crate) use export::no_other_model;
+pub use export::{Format, export_model};
 
 use std::fs;
 use std::path::Path;
