@@ -88,7 +88,11 @@ pub(crate) fn measure(
     let (mut squared_error, mut scaled_error) = (0.0, 0.0);
     let per_dimension = scale.mapv(|scale| (f64::from(scale) * f64::from(scale)).recip());
     through(model, feed, |done, x, norms, codes| {
-        let decoded = backend.decode(&model.architecture, &codes)?;
+        let decoded = if model.architecture.kind().is_some() {
+            backend.decode_values(&model.architecture, &backend.values(&model.architecture, x.view())?)?
+        } else {
+            backend.decode(&model.architecture, &codes)?
+        };
         for (row, (x, y)) in x.rows().into_iter().zip(decoded.rows()).enumerate() {
             let (mean, divisor) = norms.map_or((0.0, 1.0), |norms| norms[row]);
             let (mean, divisor) = (f64::from(mean), f64::from(divisor));

@@ -6,8 +6,9 @@ use ndarray::{ArrayView2, ArrayViewMut1};
 /// The n · k largest pre-activations of a batch of n rows, where they are above 0 (Bussmann et al. 2024): rows may differ in how
 /// many features they need.
 ///
-/// Which they are depends on the batch; so a threshold, the smallest value kept in a batch, averaged over steps, stands in for it
-/// where the model is applied.
+/// Which they are depends on the batch; so a threshold stands in for it where the model is applied: the smallest value kept in a
+/// step's batch, averaged over steps, θ ← 0.99 θ + 0.01 min h from the first step's on. (SAELens averages from 0 on, and so is far below
+/// it in the first hundred steps.)
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchTopK {
     /// Features that are on in a row, on average, at most.
@@ -63,8 +64,8 @@ impl<T: Real> Coding<T> for BatchTopK {
         Pull::default()
     }
 
-    fn auxiliary(&self, z: ArrayView2<T>, idle: &[u32]) -> Option<Auxiliary<T>> {
-        self.revival.auxiliary(z, idle)
+    fn auxiliary(&self, z: ArrayView2<T>, tensors: &Tensors<T>, idle: &[u32]) -> Option<Auxiliary<T>> {
+        self.revival.auxiliary(z, tensors, idle)
     }
 
     fn after_step(&self, codes: &Entries<T>, tensors: &mut [ArrayViewMut1<T>]) {

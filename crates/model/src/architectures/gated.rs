@@ -4,7 +4,9 @@ use ndarray::ArrayView2;
 
 /// h = [z > 0] · max((z − b_enc) · exp(r_mag) + b_mag, 0): whether a feature is on and how much are two things (Rajamanoharan et al. 2024a).
 ///
-/// penalty = mean over rows of Σ_j max(z_j, 0) · ‖W_dec,j‖; and max(z, 0) must reconstruct too, through a decoder that does not learn from it.
+/// penalty = mean over rows of Σ_j max(z_j, 0) · ‖W_dec,j‖; and max(z, 0) must reconstruct the target, too: its squared error is added.
+/// No gradient passes [z > 0]. The decoder learns from both reconstructions, as in SAELens; the paper keeps it constant in the second,
+/// and does not weigh by norms, because its decoder rows are of norm 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gated;
 
@@ -46,11 +48,10 @@ impl<T: Real> Coding<T> for Gated {
         Pull { per_feature: [of_gain, of_magnitude], b_enc: of_bias, ..pull }
     }
 
-    fn auxiliary(&self, z: ArrayView2<T>, _: &[u32]) -> Option<Auxiliary<T>> {
+    fn auxiliary(&self, z: ArrayView2<T>, _: &Tensors<T>, _: &[u32]) -> Option<Auxiliary<T>> {
         Some(Auxiliary {
             codes: Entries::by_values(z, |_, z| (z > T::zero()).then_some(z)),
             of_residual: false,
-            decoder_learns: false,
             weight: 1.0,
         })
     }

@@ -34,11 +34,11 @@ pub trait Coding<T: Real>: Debug + Send + Sync {
     fn backward(&self, column: &Column<T>, gradient: &mut [T]) -> Pull<T>;
 
     /// A second reconstruction that is learnt beside the first. `idle`: steps since each feature was last on, `[d_sae]`.
-    fn auxiliary(&self, _z: ArrayView2<T>, _idle: &[u32]) -> Option<Auxiliary<T>> {
+    fn auxiliary(&self, _z: ArrayView2<T>, _tensors: &Tensors<T>, _idle: &[u32]) -> Option<Auxiliary<T>> {
         None
     }
 
-    /// Features after which a nested reconstruction ends, ascending up to d_sae: the loss is the mean over them.
+    /// Features after which a nested reconstruction ends, ascending up to d_sae: the loss has the squared error of each.
     fn prefixes(&self, d_sae: usize) -> Vec<usize> {
         vec![d_sae]
     }
@@ -63,7 +63,7 @@ pub struct Tensors<'a, T> {
     pub b_enc: &'a [T],
     /// In the order of [`Coding::per_feature`], `[d_sae]` each.
     pub per_feature: Vec<&'a [T]>,
-    /// Decoder, `[d_sae, d_out]`; for [`Coding::encode`] only.
+    /// Decoder, `[d_sae, d_out]`; not in [`Coding::backward`].
     pub decoder: ArrayView2<'a, T>,
 }
 
@@ -120,10 +120,8 @@ impl<T: Real> Default for Pull<T> {
 pub struct Auxiliary<T> {
     /// The pre-activations that it is made of: h = z.
     pub codes: Entries<T>,
-    /// Whether it is to give what the main one leaves over (a constant to it), or the target itself.
+    /// Whether it is to give what the main one leaves over (a constant to it) and goes without b_dec, or the target itself.
     pub of_residual: bool,
-    /// Whether the decoder learns from it.
-    pub decoder_learns: bool,
     /// Weight of its mean squared error.
     pub weight: f64,
 }
@@ -200,3 +198,5 @@ architectures! {
     topk::TopK,
     batchtopk::BatchTopK,
 }
+
+pub use topk::Revival;

@@ -9,7 +9,7 @@ pub struct Settings {
     pub bits: Option<u32>,
     /// Width of the estimator that stands for a step's derivative, in units of the pre-activation.
     pub gradient_width: Option<f64>,
-    /// Steps without being on after which a feature is dead.
+    /// A feature is dead that has not been on for more than so many steps.
     pub dead_after: u32,
     /// Seed of what is random in a step.
     pub seed: u64,
