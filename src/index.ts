@@ -39,6 +39,8 @@ export {
   type InputOptions,
   type Matrix,
   type ModelConfig,
+  type ModelFormat,
+  type SaveModelOptions,
   type StatisticsOptions,
 } from './model.js'
 export { checkOutputFile } from './output-file.js'

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import process from 'node:process'
 import { Command, CommanderError } from 'commander'
 import { bench } from './bench.js'
+import { convert } from './convert.js'
 import { devices } from './devices.js'
 import { encode } from './encode.js'
 import { entropy } from './entropy.js'
@@ -69,7 +70,7 @@ function program(signal: AbortSignal): Command {
         given.progress.stop()
       }
     }
-  for (const command of [train, sweep, encode, entropy, merge, evaluate, synthetic, inspect, devices, bench])
+  for (const command of [train, sweep, encode, entropy, merge, evaluate, synthetic, inspect, convert, devices, bench])
     withOutput(command(program, run))
   return program
 }

@@ -1,5 +1,6 @@
 //! Training: options, schedules, the loop over epochs, events, validation, cancellation.
 
+mod activations;
 mod bench;
 mod board;
 mod count;
@@ -20,6 +21,7 @@ mod synthetic;
 mod tensorboard;
 mod yardsticks;
 
+pub use activations::{Wanted, applied_chunks};
 pub use bench::{BenchOptions, BenchReport, EncodeTime, bench};
 pub use count::{By, CountOptions, count};
 pub use engine::{Engine, EngineReport, Task};
