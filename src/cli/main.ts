@@ -70,7 +70,19 @@ function program(signal: AbortSignal): Command {
         given.progress.stop()
       }
     }
-  for (const command of [train, sweep, encode, entropy, merge, evaluate, synthetic, inspect, convert, devices, bench])
+  for (const command of [
+    train,
+    sweep,
+    encode,
+    entropy,
+    merge,
+    evaluate,
+    synthetic,
+    inspect,
+    convert,
+    devices,
+    bench,
+  ])
     withOutput(command(program, run))
   return program
 }
