@@ -51,7 +51,9 @@ export {
   type InputOptions,
   type Matrix,
   type ModelConfig,
+  type ModelFormat,
   type ProbeOptions,
+  type SaveModelOptions,
   type StatisticsOptions,
 } from './model.js'
 export { checkOutputFile } from './output-file.js'

@@ -66,6 +66,17 @@ export interface Matrix {
 /** Options of the calls that take hidden states and a model. */
 export interface InputOptions extends RowsOptions, StatesOptions {}
 
+/** Other tools whose folders a model can be written as. */
+export type ModelFormat = 'saelens' | 'sparsify' | 'dictionary_learning' | 'published'
+
+/** How {@link BinaryAutoencoder.save} writes. */
+export interface SaveModelOptions extends CallOptions {
+  /** Replace a model that is there already. */
+  overwrite?: boolean | undefined
+  /** Write what this tool reads and computes the same with (docs/files.md), not a folder of our own. */
+  format?: ModelFormat | undefined
+}
+
 /** What to count of which rows. */
 export interface StatisticsOptions extends InputOptions, CountingOptions {
   /** Figures for groups of rows too: by a column that the data brings, or by file. */
@@ -112,7 +123,8 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Loads a model from its folder (`sae_weights.safetensors` and `cfg.json`).
+   * Loads a model from its folder (`sae_weights.safetensors` and `cfg.json`), or from that of another tool: SAELens, sparsify,
+   * dictionary_learning, or the published Binary Autoencoder's `model.pt` (docs/files.md). Pickles are read, never executed.
    *
    * @throws BaeError `INVALID_ARGUMENT` (no path), `IO`, `CORRUPT_FILE`, `UNSUPPORTED_FORMAT`, `SHAPE_MISMATCH`.
    */
@@ -191,6 +203,24 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   }
 
   /**
+   * The codes of hidden states with their values: a matrix `[rows, dSae]`. Bits are 0 and 1.
+   *
+   * @throws BaeError as {@link encode}; `OUT_OF_MEMORY`.
+   */
+  async activations(x: StatesInput, options: InputOptions = {}): Promise<Matrix> {
+    return this.#matrix(x, options, native.startActivations)
+  }
+
+  /**
+   * What the model makes of hidden states: a matrix `[rows, dOut]` in the units of the input, of a model that layer-normalises its rows too.
+   *
+   * @throws BaeError as {@link encode}; `OUT_OF_MEMORY`.
+   */
+  async reconstruct(x: StatesInput, options: InputOptions = {}): Promise<Matrix> {
+    return this.#matrix(x, options, native.startReconstruct)
+  }
+
+  /**
    * Counts the codes of hidden states in one pass, without keeping them. Rows are taken for clustered by sequence where all of the data says
    * what those are.
    *
@@ -248,16 +278,18 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Saves the model as a folder in the layout that sparse-autoencoder tools read. It appears whole or not at all.
+   * Saves the model as a folder in the layout that sparse-autoencoder tools read, or as `format` says. It appears whole or not at all.
    *
-   * @throws BaeError `INVALID_ARGUMENT`, `DISPOSED`; `IO`, also where the folder already holds a model and `overwrite` is not set.
+   * @throws BaeError `INVALID_ARGUMENT`, `DISPOSED`; `IO`, also where the folder already holds a model and `overwrite` is not set;
+   *   `UNSUPPORTED_FORMAT` where the format has no way to say what the model computes.
    */
-  async save(dir: string, options: CallOptions & { overwrite?: boolean | undefined } = {}): Promise<void> {
+  async save(dir: string, options: SaveModelOptions = {}): Promise<void> {
     const model = this.#live()
-    const { signal, overwrite = false } = checked(options)
+    const { signal, overwrite = false, format } = checked(options)
     pathOf('dir', dir)
     ofType('overwrite', 'boolean', overwrite)
-    await runJob(on => native.startSave(model, dir, overwrite, on), { signal })
+    if (format !== undefined) ofType('format', 'string', format)
+    await runJob(on => native.startSave(model, dir, format, overwrite, on), { signal })
   }
 
   /** Frees the native memory; using the model afterwards is an error of code `DISPOSED`. */
@@ -277,6 +309,17 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   #live(): Model {
     if (this.#native) return this.#native
     throw new BaeError('DISPOSED', 'this model was disposed of')
+  }
+
+  /** One of the calls that leave a matrix. */
+  async #matrix(
+    x: StatesInput,
+    options: InputOptions,
+    start: typeof native.startActivations,
+  ): Promise<Matrix> {
+    const { job, json } = await this.#over(x, options, start)
+    const { rows, width } = JSON.parse(json) as { rows: number; width: number }
+    return { data: taken(job.takeValues(), 'values'), shape: [rows, width] }
   }
 
   /** Runs one of the calls that take a model and hidden states. */

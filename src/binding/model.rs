@@ -3,10 +3,12 @@ use crate::error::Failure;
 use crate::job::{self, Context, End, Events, Job};
 use crate::states::{Chosen, Held, States};
 use bae_codes::BitMatrix;
-use bae_data::{CodesWriter, LAYER_NORM, load_model, save_model};
+use bae_data::{CodesWriter, LoadedModel, export_model, load_model, save_model};
 use bae_gpu::Widths;
-use bae_model::{Architecture, Cpu, Estimator, Parameters, Precision};
-use bae_train::{Applied, Engine, MAX_THREADS, Task, encode_chunks, evaluate, yardsticks};
+use bae_model::{Architecture, Backend, Cpu, Parameters, Precision, Sae};
+use bae_train::{
+    Applied, Engine, MAX_THREADS, Task, Wanted, applied_chunks, encode_chunks, evaluate, yardsticks,
+};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use serde_json::{Map, Value, json};
@@ -23,9 +25,52 @@ pub struct Place {
     pub threads: u32,
 }
 
+/// A model's parameters on the CPU, in the engine for its codes.
+enum OnCpu {
+    Bits(Cpu),
+    Values(Sae),
+}
+
+impl OnCpu {
+    fn d_in(&self) -> usize {
+        match self {
+            Self::Bits(cpu) => cpu.d_in(),
+            Self::Values(sae) => sae.d_in(),
+        }
+    }
+
+    fn d_sae(&self) -> usize {
+        match self {
+            Self::Bits(cpu) => cpu.d_sae(),
+            Self::Values(sae) => sae.d_sae(),
+        }
+    }
+
+    fn d_out(&self) -> usize {
+        match self {
+            Self::Bits(cpu) => cpu.d_out(),
+            Self::Values(sae) => sae.d_out(),
+        }
+    }
+
+    fn parameters(&self) -> Parameters {
+        match self {
+            Self::Bits(cpu) => cpu.parameters(),
+            Self::Values(sae) => sae.parameters(),
+        }
+    }
+
+    fn with_threads(&self, threads: usize) -> Box<dyn Backend> {
+        match self {
+            Self::Bits(cpu) => Box::new(cpu.with_threads(threads)),
+            Self::Values(sae) => Box::new(sae.with_threads(threads)),
+        }
+    }
+}
+
 /// A model in memory with the settings that `cfg.json` holds.
 pub struct Loaded {
-    cpu: Cpu,
+    cpu: OnCpu,
     architecture: Architecture,
     layer_norm: bool,
     config: Map<String, Value>,
@@ -33,18 +78,17 @@ pub struct Loaded {
 
 impl Loaded {
     /// A model on all threads of the machine.
-    pub fn new(parameters: Parameters, config: Map<String, Value>) -> Self {
-        // only the squarewave steps elsewhere than at 0; folders of other origin name no estimator
-        let named = config.get("training").and_then(|training| training.get("estimator"));
-        let estimator = named.and_then(|named| serde_json::from_value(named.clone()).ok());
-        let estimator = estimator.unwrap_or(Estimator::Identity);
-        let architecture = Architecture::binary(estimator);
-        let layer_norm = config.get("normalize_activations").is_some_and(|how| how == LAYER_NORM);
-        Self { cpu: Cpu::new(&parameters, 0), architecture, layer_norm, config }
+    pub fn new(model: LoadedModel) -> Self {
+        let LoadedModel { parameters, architecture, layer_norm, config } = model;
+        let cpu = match architecture.kind() {
+            None => OnCpu::Bits(Cpu::new(&parameters, 0)),
+            Some(_) => OnCpu::Values(Sae::new(&parameters, 0)),
+        };
+        Self { cpu, architecture, layer_norm, config }
     }
 
     fn task(&self) -> Task {
-        let widths = Widths { d_in: self.cpu.d_in(), d_sae: self.cpu.d_sae(), d_out: self.cpu.d_in() };
+        let widths = Widths { d_in: self.cpu.d_in(), d_sae: self.cpu.d_sae(), d_out: self.cpu.d_out() };
         Task { architecture: self.architecture, precision: Precision::F32, rows: 1, widths }
     }
 
@@ -59,7 +103,7 @@ impl Loaded {
         let backend = if engine.is_gpu() {
             engine.applied(&self.architecture, &self.cpu.parameters())?
         } else {
-            Box::new(self.cpu.with_threads(threads))
+            self.cpu.with_threads(threads)
         };
         Ok(Applied { backend, architecture: self.architecture, layer_norm: self.layer_norm })
     }
@@ -131,23 +175,33 @@ pub fn start_load(
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     job::start(on_event, move |context| {
-        let (parameters, config) = load_model(Path::new(&dir))?;
-        context.leave(|output| output.model = Some(Arc::new(Loaded::new(parameters, config))));
+        let model = load_model(Path::new(&dir))?;
+        context.leave(|output| output.model = Some(Arc::new(Loaded::new(model))));
         Ok(End::Done(json!({ "model": dir })))
     })
 }
 
-/// Writes a model folder.
+/// Writes a model folder, in the format of another tool if one is named.
 #[napi(catch_unwind)]
 pub fn start_save(
     model: &Model,
     dir: String,
+    format: Option<String>,
     overwrite: bool,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     let model = model.get()?;
     job::start(on_event, move |_| {
-        save_model(Path::new(&dir), &model.cpu.parameters(), &model.config, overwrite)?;
+        let (path, parameters) = (Path::new(&dir), model.cpu.parameters());
+        let Loaded { architecture, layer_norm, config, .. } = &*model;
+        match format {
+            None => save_model(path, architecture, &parameters, config, overwrite)?,
+            Some(format) => {
+                let (architecture, layer_norm, config) = (*architecture, *layer_norm, config.clone());
+                let model = LoadedModel { parameters, architecture, layer_norm, config };
+                export_model(path, format.parse()?, &model, overwrite)?;
+            }
+        }
         Ok(End::Done(json!({ "model": dir })))
     })
 }
@@ -232,6 +286,57 @@ pub fn start_decode(
         }
         context.leave(|output| output.values = Some(values));
         Ok(End::Done(json!({ "rows": codes.rows(), "dIn": d_in })))
+    })
+}
+
+/// Codes with their values, `[rows, d_sae]`.
+#[napi(catch_unwind)]
+pub fn start_activations(
+    model: &Model,
+    states: States,
+    place: Place,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    apply(model, states, place, on_event, Wanted::Activations)
+}
+
+/// Reconstructions, `[rows, d_out]`.
+#[napi(catch_unwind)]
+pub fn start_reconstruct(
+    model: &Model,
+    states: States,
+    place: Place,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    apply(model, states, place, on_event, Wanted::Reconstruction)
+}
+
+fn apply(
+    model: &Model,
+    states: States,
+    place: Place,
+    on_event: Events,
+    wanted: Wanted,
+) -> Result<Job, &'static str> {
+    let (model, states) = (model.get()?, states.hold()?);
+    job::start(on_event, move |context| {
+        let chosen = model.open(states, context)?;
+        let rows = chosen.rows.count();
+        let width = match wanted {
+            Wanted::Activations => model.cpu.d_sae(),
+            Wanted::Reconstruction => model.cpu.d_out(),
+        };
+        let mut all = vec![];
+        all.try_reserve_exact(rows.saturating_mul(width)).map_err(|_| Failure {
+            code: "OUT_OF_MEMORY",
+            message: format!("{rows} rows of {width} values do not fit in memory; give fewer at once"),
+        })?;
+        applied_chunks(&model.on(place)?, &chosen.feed(), wanted, |values| {
+            all.extend(values);
+            Ok(context.rows(all.len() / width, rows))
+        })?;
+        context.leave(|output| output.values = Some(all));
+        Ok(End::Done(json!({ "rows": rows, "width": width })))
     })
 }
 

@@ -4,6 +4,7 @@ import process from 'node:process'
 import { Command, CommanderError } from 'commander'
 import { bench } from './bench.js'
 import { compare } from './compare.js'
+import { convert } from './convert.js'
 import { devices } from './devices.js'
 import { encode } from './encode.js'
 import { entropy } from './entropy.js'
@@ -82,6 +83,9 @@ function program(signal: AbortSignal): Command {
     probe,
     synthetic,
     inspect,
+    synthetic,
+    inspect,
+    convert,
     devices,
     bench,
   ])

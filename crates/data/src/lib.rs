@@ -17,9 +17,11 @@ mod inspect;
 mod kept_files;
 mod labels;
 mod layers;
+mod layout;
 mod lock;
 mod model_file;
 mod moments;
+mod neighbours;
 mod npy;
 mod npz;
 mod numbers;
@@ -36,12 +38,14 @@ mod selection;
 mod split;
 mod spool;
 mod statistics_file;
+mod stored_model;
 mod synthetic;
 mod table;
 mod tensor_file;
 mod tensors_out;
 mod thrift;
 mod torch_file;
+mod torch_out;
 mod unpack;
 
 pub use checkpoint_file::{
@@ -58,8 +62,11 @@ pub use kept_files::KeptFiles;
 pub use labels::Labels;
 pub use layers::{Layers, NamedFile, files_of, layers_of};
 pub use lock::FolderLock;
-pub use model_file::{LAYER_NORM, load_model, model_config, parameters_checksum, save_model, write_model};
+pub use model_file::{
+    LAYER_NORM, LoadedModel, load_model, model_config, parameters_checksum, save_model, write_model,
+};
 pub use moments::RowMoments;
+pub use neighbours::{Format, export_model};
 pub use open::{EXTENSIONS, open_kept_sources, open_sources};
 pub use random::{Purpose, generator};
 pub use row_set::RowSet;

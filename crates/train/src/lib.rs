@@ -1,5 +1,6 @@
 //! Training: options, schedules, the loop over epochs, events, validation, cancellation.
 
+mod activations;
 mod bench;
 mod board;
 mod compare;
@@ -22,6 +23,7 @@ mod synthetic;
 mod tensorboard;
 mod yardsticks;
 
+pub use activations::{Wanted, applied_chunks};
 pub use bench::{BenchOptions, BenchReport, EncodeTime, bench};
 pub use compare::{CompareOptions, Comparison, Features, Matched, Measure, Pairing, compare};
 pub use count::{By, CountOptions, count};

@@ -8,4 +8,5 @@ mod hidden_states;
 mod inspect;
 mod layers;
 mod models;
+mod neighbours;
 mod split;

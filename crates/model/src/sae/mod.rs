@@ -82,6 +82,11 @@ impl Sae {
         self.weights.d_in
     }
 
+    /// Number of features.
+    pub fn d_sae(&self) -> usize {
+        self.weights.d_sae
+    }
+
     /// Width of a reconstruction.
     pub fn d_out(&self) -> usize {
         self.weights.d_out
