@@ -138,8 +138,7 @@ impl<'a> Backward<'a> {
         scratch.encoder.resize(features.len() * d_in, 0.0);
         scratch.decoder.clear();
         scratch.decoder.resize(features.len() * d_out, 0.0);
-        let view = ArrayView2::from_shape((features.len(), d_out), decoder).expect("rows of the decoder");
-        let tensors = tensors.with(view);
+        let tensors = tensors.alone();
         let each = features.enumerate().map(|(at, feature)| {
             let row = &decoder[at * d_out..][..d_out];
             let encoder = &mut scratch.encoder[at * d_in..][..d_in];
@@ -200,7 +199,7 @@ impl<'a> Backward<'a> {
         let mut of_codes = Array2::zeros((self.x.nrows(), self.d_sae));
         let mut of_z = of_codes.clone();
         let tensors = weights.feature_tensors();
-        let tensors = tensors.view(weights);
+        let tensors = tensors.alone();
         let mut gradient = vec![];
         for feature in 0..self.d_sae {
             let row = weights.decoder_view();
