@@ -81,11 +81,9 @@ function program(signal: AbortSignal): Command {
     evaluate,
     compare,
     probe,
-    synthetic,
-    inspect,
-    synthetic,
-    inspect,
     convert,
+    synthetic,
+    inspect,
     devices,
     bench,
   ])

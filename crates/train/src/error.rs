@@ -67,6 +67,7 @@ impl TrainError {
             | TrainError::Model(ModelError::Shape { .. } | ModelError::Rows { .. } | ModelError::Empty) => {
                 "SHAPE_MISMATCH"
             }
+            TrainError::Model(ModelError::Invalid(_)) => "INVALID_ARGUMENT",
             TrainError::Model(ModelError::Cancelled) => "CANCELLED",
             TrainError::Model(ModelError::Unavailable(_)) => "DEVICE_UNAVAILABLE",
             TrainError::Model(ModelError::DeviceLost(_)) => "DEVICE_LOST",

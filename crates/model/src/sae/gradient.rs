@@ -188,8 +188,7 @@ impl<'a> Backward<'a> {
         let (encoder_gradient, decoder_gradient) =
             (&mut scratch.encoder[to_encoder], &mut scratch.decoder[to_decoder]);
         let errors = self.errors_of(features.start);
-        let view = ArrayView2::from_shape((features.len(), d_out), decoder).expect("rows of the decoder");
-        let tensors = tensors.with(view);
+        let tensors = tensors.alone();
         let columns = self.columns.group(features.clone());
         gradient.resize(columns.rows.len(), 0.0);
         errors.products(isa, &columns, decoder, panels, gradient);
@@ -264,13 +263,11 @@ impl<'a> Backward<'a> {
         let mut of_codes = Array2::zeros((self.x.rows(), self.d_sae));
         let mut of_z = of_codes.clone();
         let tensors = weights.feature_tensors();
+        let tensors = tensors.alone();
         let (mut gradient, mut panels) = (vec![], Panels::default());
         let groups = (0..self.d_sae).step_by(FEATURES).map(|first| first..self.d_sae.min(first + FEATURES));
         for features in groups.flat_map(|group| self.parts(group)) {
             let decoder = &weights.decoder[features.start * weights.d_out..features.end * weights.d_out];
-            let view = ArrayView2::from_shape((features.len(), weights.d_out), decoder)
-                .expect("rows of the decoder");
-            let tensors = tensors.with(view);
             let columns = self.columns.group(features.clone());
             gradient.resize(columns.rows.len(), 0.0);
             self.errors_of(features.start).products(self.isa, &columns, decoder, &mut panels, &mut gradient);
