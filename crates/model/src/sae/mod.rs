@@ -18,7 +18,7 @@ use crate::{
 };
 use bae_codes::{BitMatrix, ValueMatrix};
 use bae_kernels::{Isa, adam};
-use gradient::{Backward, FEATURES, Scratch};
+use gradient::{Backward, Errors, FEATURES, Scratch};
 use ndarray::{Array2, ArrayView2, ArrayViewMut1};
 use pass::Forward;
 use rayon::prelude::*;
@@ -99,6 +99,22 @@ impl Sae {
             .threads
             .install(|| Forward::new(self.isa, kind.coding(), &self.weights, &self.idle, batch, pass))?;
         Ok((kind, forward))
+    }
+
+    fn errors(&self, architecture: &Architecture, batch: Batch, forward: &Forward) -> Errors {
+        self.threads.install(|| Errors::new(self.isa, architecture.output, &self.weights, batch, forward))
+    }
+
+    fn backward<'a>(
+        &self,
+        coding: &'a dyn Coding<f32>,
+        objective: &'a Objective,
+        x: ArrayView2<'a, f32>,
+        forward: &'a Forward,
+        errors: &'a Errors,
+    ) -> Backward<'a> {
+        let d_sae = self.weights.d_sae;
+        self.threads.install(|| Backward::new(self.isa, coding, objective, d_sae, x, forward, errors))
     }
 
     /// Steps taken.
@@ -248,17 +264,9 @@ impl Backend for Sae {
         batch: Batch,
     ) -> Result<StepStats, ModelError> {
         let (kind, forward) = self.forward(architecture, batch, Pass::Step(self.steps()))?;
-        let backward = self.threads.install(|| {
-            Backward::new(
-                self.isa,
-                kind.coding(),
-                architecture.output,
-                objective,
-                &self.weights,
-                batch,
-                &forward,
-            )
-        });
+        let x = batch.x.as_standard_layout();
+        let errors = self.errors(architecture, batch, &forward);
+        let backward = self.backward(kind.coding(), objective, x.view(), &forward, &errors);
         let mut stats = backward.stats;
         if adam.clips() {
             stats.gradient_norm = Some(self.backward_then_update(&backward, &mut stats, adam)?);
@@ -277,17 +285,9 @@ impl Backend for Sae {
         batch: Batch,
     ) -> Result<Trace, ModelError> {
         let (kind, forward) = self.forward(architecture, batch, Pass::Step(self.steps()))?;
-        let backward = self.threads.install(|| {
-            Backward::new(
-                self.isa,
-                kind.coding(),
-                architecture.output,
-                objective,
-                &self.weights,
-                batch,
-                &forward,
-            )
-        });
+        let x = batch.x.as_standard_layout();
+        let errors = self.errors(architecture, batch, &forward);
+        let backward = self.backward(kind.coding(), objective, x.view(), &forward, &errors);
         let mut stats = backward.stats;
         let mut gradient = self.weights.zeros_like();
         self.gradients(&backward, &mut stats, &mut gradient);
@@ -298,7 +298,7 @@ impl Backend for Sae {
             z: wide(&forward.z),
             h: pass::dense(&forward.codes, self.weights.d_sae),
             y: wide(forward.outputs.last().expect("at least one reconstruction")),
-            grad_y: wide(&backward.grad_outputs[0]),
+            grad_y: wide(&errors.of_prefixes[0]),
             grad_h,
             grad_z,
             gradient: Parameters::from(&gradient).map(f64::from),
