@@ -17,6 +17,14 @@ export {
 export { type DeviceChoice, type DeviceInfo, type DevicesReport, devices } from './devices.js'
 export { BaeError, type BaeErrorCode } from './errors.js'
 export type {
+  Evaluation,
+  EvaluationControl,
+  EvaluationControls,
+  EvaluationFigures,
+  FittedControl,
+  Reconstruction,
+} from './evaluation.js'
+export type {
   CancelledEvent,
   CheckpointEvent,
   EpochEvent,
@@ -35,7 +43,8 @@ export type { CallOptions, RowsOptions, RowsProgress } from './job.js'
 export {
   BinaryAutoencoder,
   type EncodedFile,
-  type Evaluation,
+  type EvaluationOptions,
+  type GroupBy,
   type InputOptions,
   type Matrix,
   type ModelConfig,

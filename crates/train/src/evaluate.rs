@@ -229,3 +229,6 @@ pub(crate) fn through(
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests;
