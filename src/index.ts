@@ -29,6 +29,14 @@ export {
 export { type DeviceChoice, type DeviceInfo, type DevicesReport, devices } from './devices.js'
 export { BaeError, type BaeErrorCode } from './errors.js'
 export type {
+  Evaluation,
+  EvaluationControl,
+  EvaluationControls,
+  EvaluationFigures,
+  FittedControl,
+  Reconstruction,
+} from './evaluation.js'
+export type {
   CancelledEvent,
   CheckpointEvent,
   EpochEvent,
@@ -47,7 +55,8 @@ export type { CallOptions, RowsOptions, RowsProgress } from './job.js'
 export {
   BinaryAutoencoder,
   type EncodedFile,
-  type Evaluation,
+  type EvaluationOptions,
+  type GroupBy,
   type InputOptions,
   type Matrix,
   type ModelConfig,

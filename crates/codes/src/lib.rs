@@ -41,7 +41,9 @@ pub use grouped::{GroupedStatistics, Label, Shards};
 pub use pair_counts::{FOLDS, PairCounts};
 
 pub use matching::{Agreement, agreements, best_matching};
-pub use report::{GroupedReport, Interval, Joint, PairReport, Report, Sparsity, SubsetReport};
+pub use report::{
+    DensityHistogram, GroupedReport, Interval, Joint, PairReport, Report, Sparsity, SubsetReport,
+};
 pub use sample::{Collisions, Entry, SAMPLE_CLUSTERS, Sample};
 pub use statistics::Statistics;
 pub use subset::Subset;

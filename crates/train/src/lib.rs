@@ -29,7 +29,10 @@ pub use compare::{CompareOptions, Comparison, Features, Matched, Measure, Pairin
 pub use count::{By, CountOptions, count};
 pub use engine::{Engine, EngineReport, Task};
 pub use error::TrainError;
-pub use evaluate::{Applied, Evaluation, encode_chunks, evaluate};
+pub use evaluate::{
+    Applied, Codes, Control, ControlledEvaluation, Controls, Evaluation, EvaluationFigures, EvaluationGroup,
+    EvaluationOptions, Reconstruction, encode_chunks, evaluate, evaluate_with_controls,
+};
 pub use event::{Event, Validation};
 pub use memory::READ_ONCE;
 pub use options::{BAE, EstimatorName, MAX_THREADS, Normalize, Plan, Preset, TrainOptions, architectures};
