@@ -76,7 +76,13 @@ function scores(report: EvaluationFigures): string[] {
     return value === null || Number.isNaN(value) ? '–' : as(value)
   }
   return columns([
-    ['', 'model', ...names.map(name => (name === 'pca' && controls.pca ? `PCA (rank ${count(controls.pca.rank)})` : NAMES[name]))],
+    [
+      '',
+      'model',
+      ...names.map(name =>
+        name === 'pca' && controls.pca ? `PCA (rank ${count(controls.pca.rank)})` : NAMES[name],
+      ),
+    ],
     ...SCORES.map(([label, score, as]) => [
       label,
       shown(report, score, as),
@@ -88,7 +94,8 @@ function scores(report: EvaluationFigures): string[] {
 /** What has to be known to read the table. */
 function notes({ explainedVariance, controls, missing, rateStep }: Evaluation): string[] {
   const lines: string[] = []
-  if (Number.isNaN(explainedVariance)) lines.push('the variance explained is not defined: the rows are all alike')
+  if (Number.isNaN(explainedVariance))
+    lines.push('the variance explained is not defined: the rows are all alike')
   for (const [name, why] of Object.entries(missing)) {
     lines.push(`no ${NAMES[name as keyof typeof NAMES]}: ${why}`)
   }
@@ -101,7 +108,8 @@ function notes({ explainedVariance, controls, missing, rateStep }: Evaluation): 
         `measured on ${count(control.rows)} others (on those it was fitted to it explains ${percent(flattered)})`,
     )
   }
-  if (rateStep !== null) lines.push(`rate: values are rounded to ${figure(rateStep)}, which adds about 1 % to the error`)
+  if (rateStep !== null)
+    lines.push(`rate: values are rounded to ${figure(rateStep)}, which adds about 1 % to the error`)
   return lines.map(line => `  ${line}`)
 }
 

@@ -8,7 +8,7 @@ use bae_model::architectures::Begin;
 use bae_model::initial::{self, Quantiser, Typical};
 use bae_model::{Normalisation, Parameters, layer_norm};
 use ndarray::Array1;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What training starts from.
 pub(crate) struct Start {
@@ -63,6 +63,12 @@ impl Start {
         }
         let Plan { entropy_weight, d_sae, .. } = *plan;
         let begin = plan.kind.map_or(Begin::Bits, |kind| kind.recipe().start);
+        if let (Some(kind), Begin::Fitted) = (plan.kind, begin) {
+            let going_on = |_| !cancel.load(Ordering::Relaxed);
+            let fitted = kind.fit(rows.view(), d_sae, &mut random, &going_on);
+            let parameters = fitted.expect("what is fitted has a fit")?;
+            return Ok(Self { normalisation, parameters: typical.fold(&parameters), noise: 0.0 });
+        }
         if let (Some(kind), Begin::Tied) = (plan.kind, begin) {
             let mut parameters = initial::tied(&mut random, d_in, d_sae);
             parameters.add_per_feature(kind);
@@ -70,7 +76,10 @@ impl Start {
         }
         let size = if plan.normalize == Normalize::Default { 1.0 } else { rms };
         let quantiser = Quantiser { rows: rows.view(), typical: size, entropy_weight, d_sae };
-        let (parameters, step) = quantiser.draw(&mut random, cancel)?;
+        let (mut parameters, step) = quantiser.draw(&mut random, cancel)?;
+        if let Some(kind) = plan.kind {
+            parameters.add_per_feature(kind);
+        }
         Ok(Self { normalisation, parameters: typical.fold(&parameters), noise: (NOISE * step) as f32 })
     }
 }
