@@ -1,7 +1,7 @@
 import { type BinaryCodes, nativeCodes, type PackedCodes, type SaveCodesOptions, wrapCodes } from './codes.js'
 import { deviceOf } from './devices.js'
 import { BaeError, describe } from './errors.js'
-import { defined } from './events.js'
+import { asEvaluation, type Evaluation } from './evaluation.js'
 import {
   type CallOptions,
   checked,
@@ -15,6 +15,7 @@ import {
 } from './job.js'
 import native, { type Job, type Model, type States } from './native.js'
 import { type DataPart, partsOf, pathsOf, withKept } from './parts.js'
+import { type ProbeReport, type ProbeSettings, probeRequest } from './probe.js'
 import { type LeftOut, type StatesInput, type StatesOptions, withStates } from './states.js'
 import {
   type CodeStatistics,
@@ -43,18 +44,6 @@ export interface EncodedFile extends LeftOut {
   out: string
 }
 
-/** How well a model makes hidden states again, and how sparse its codes are; over all rows. */
-export interface Evaluation extends Sparsity, LeftOut {
-  /** Mean squared error of the reconstruction over all values, in squared units of the input. */
-  mse: number
-  /** `1 - fvu`: the share of the variance (about each column's mean) that the reconstruction explains. NaN where the rows are all alike. */
-  explainedVariance: number
-  /** Fraction of variance unexplained. NaN where the rows are all alike. */
-  fvu: number
-  /** Sum over pairs of features of the absolute covariance (of the first 16,384 rows where there are more). */
-  covariance: number
-}
-
 /** A matrix of numbers, row after row. */
 export interface Matrix {
   data: Float32Array
@@ -76,16 +65,31 @@ export interface SaveModelOptions extends CallOptions {
   format?: ModelFormat | undefined
 }
 
+/** What rows are grouped by: a column that the data brings, or the files they are in. */
+export type GroupBy = 'layer' | 'position' | 'group' | 'sequence' | 'token' | 'file'
+
+/** What to measure over which rows. */
+export interface EvaluationOptions extends InputOptions {
+  /** Figures for groups of rows too, at most 1,024, with the controls that need no fitting. */
+  by?: GroupBy | undefined
+}
+
 /** What to count of which rows. */
 export interface StatisticsOptions extends InputOptions, CountingOptions {
   /** Figures for groups of rows too: by a column that the data brings, or by file. */
-  by?: 'layer' | 'position' | 'group' | 'sequence' | 'token' | 'file' | undefined
+  by?: GroupBy | undefined
   /** Count one part of the rows only: part `shard`, from 1, of `of`. Merged, all parts are the whole. */
   shard?: { shard: number; of: number } | undefined
 }
 
+/** Options of {@link BinaryAutoencoder.probe}. */
+export interface ProbeOptions extends InputOptions, ProbeSettings {}
+
 /** @internal Wraps a model that the addon made. */
 export let wrapModel: (model: Model) => BinaryAutoencoder
+
+/** @internal What the addon made; an error where it was disposed of. */
+export let nativeModel: (model: BinaryAutoencoder) => Model
 
 /**
  * A trained Binary Autoencoder: `h = [x W_enc + b_enc > 0]`, `x̂ = h W_dec + b_dec`. It takes hidden states as the
@@ -97,6 +101,7 @@ export let wrapModel: (model: Model) => BinaryAutoencoder
 export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   static {
     wrapModel = model => new BinaryAutoencoder(model)
+    nativeModel = model => model.#live()
   }
 
   /** Values of a hidden state. */
@@ -220,11 +225,8 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
    */
   async statistics(x: StatesInput, options: StatisticsOptions = {}): Promise<CodeStatistics> {
     const { by, shard } = checked(options)
-    if (by !== undefined) ofType('by', 'string', by)
     // without waiting where it can be: arrays are taken hold of before this call returns
-    const grouped = isTakenApart(x, by)
-      ? await takenApart(x, by, options.signal)
-      : { x, request: by && { by } }
+    const grouped = isTakenApart(x, by) ? await takenApart(x, by, options.signal) : together(x, by)
     const request = { ...countRequest(options), ...grouped.request, ...(shard && shardOf(shard)) }
     const { job, json } = await this.#over(grouped.x, options, (model, states, place, on) =>
       native.startCount(model, states, request, place, on),
@@ -247,10 +249,35 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
     return JSON.parse(json) as Yardsticks
   }
 
-  /** Reconstruction error and sparsity on hidden states, over all rows. */
-  async evaluate(x: StatesInput, options: InputOptions = {}): Promise<Evaluation> {
-    const { json } = await this.#over(x, options, native.startEvaluate)
-    return defined(JSON.parse(json) as Evaluation)
+  /**
+   * How well labels can be read off one, two, five or all features, beside what can be read off the hidden states, and what chance gives.
+   * Progress goes through the rows drawn once to encode them, and once for each split.
+   *
+   * @throws BaeError as {@link encode}; `INVALID_ARGUMENT` also for a label that is not there, fewer than two classes, more than 50, or none
+   *   with enough rows; `SHAPE_MISMATCH` where there is not one label for each row; `OUT_OF_MEMORY`.
+   */
+  async probe(x: StatesInput, options: ProbeOptions): Promise<ProbeReport> {
+    const request = probeRequest(checked(options))
+    const { json } = await this.#over(x, options, (model, states, place, on) =>
+      native.startProbe(model, states, request, place, on),
+    )
+    const label = typeof options.label === 'string' ? options.label : null
+    return { label, ...(JSON.parse(json) as Omit<ProbeReport, 'label'>) }
+  }
+
+  /**
+   * Reconstruction and sparsity on hidden states, over all rows, beside controls: what a score is worth is seen beside what needs no model,
+   * or a senseless one. Goes through the rows three times, and fits two of the controls to a sample of them, on the CPU.
+   *
+   * @throws BaeError as {@link encode}; `INVALID_ARGUMENT` also for a column that the data lacks, and for too many groups.
+   */
+  async evaluate(x: StatesInput, options: EvaluationOptions = {}): Promise<Evaluation> {
+    const { by } = checked(options)
+    const grouped = isTakenApart(x, by) ? await takenApart(x, by, options.signal) : together(x, by)
+    const { json } = await this.#over(grouped.x, options, (model, states, place, on) =>
+      native.startEvaluate(model, states, grouped.request ?? {}, place, on),
+    )
+    return asEvaluation(JSON.parse(json))
   }
 
   /**
@@ -337,8 +364,14 @@ function shardOf(shard: { shard: number; of: number }) {
   return { shard: part, shards: of }
 }
 
+/** Rows as they are, and what they are grouped by. */
+function together(x: StatesInput, by: GroupBy | undefined) {
+  if (by !== undefined) ofType('by', 'string', by)
+  return { x, request: by && { by } }
+}
+
 /** Whether groups are made of files, or perhaps of layers along an axis of theirs. */
-function isTakenApart(x: StatesInput, by: StatisticsOptions['by']): by is 'file' | 'layer' {
+function isTakenApart(x: StatesInput, by: GroupBy | undefined): by is 'file' | 'layer' {
   const first: unknown = Array.isArray(x) ? x[0] : x
   return by === 'file' || (by === 'layer' && (typeof first === 'string' || first instanceof URL))
 }

@@ -2,12 +2,14 @@ use crate::codes::Codes;
 use crate::error::Failure;
 use crate::job::{self, Context, End, Events, Job};
 use crate::states::{Chosen, Held, States};
+use crate::statistics::Grouping;
 use bae_codes::BitMatrix;
 use bae_data::{CodesWriter, LoadedModel, export_model, load_model, save_model};
 use bae_gpu::Widths;
 use bae_model::{Architecture, Backend, Cpu, Parameters, Precision, Sae};
 use bae_train::{
-    Applied, Engine, MAX_THREADS, Task, Wanted, applied_chunks, encode_chunks, evaluate, yardsticks,
+    Applied, Engine, EvaluationOptions, MAX_THREADS, Task, Wanted, applied_chunks, encode_chunks,
+    evaluate_with_controls, yardsticks,
 };
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -16,6 +18,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// Where a call computes.
+#[derive(Clone)]
 #[napi(object, object_to_js = false)]
 pub struct Place {
     /// `auto`, `cpu`, `gpu`, or a device by index or name.
@@ -110,8 +113,13 @@ impl Loaded {
     /// Opens hidden states that this model can take, and chooses rows.
     pub fn open(&self, states: Held, context: &Context) -> std::result::Result<Chosen, Failure> {
         let chosen = states.choose(context)?;
-        chosen.data.require_d_in(self.cpu.d_in(), "the model")?;
+        self.takes(&chosen, "the model")?;
         Ok(chosen)
+    }
+
+    /// Refuses hidden states that this model, called `name`, cannot take.
+    pub fn takes(&self, chosen: &Chosen, name: &str) -> std::result::Result<(), Failure> {
+        Ok(chosen.data.require_d_in(self.cpu.d_in(), name)?)
     }
 }
 
@@ -334,19 +342,26 @@ fn apply(
     })
 }
 
-/// Measures reconstruction and codes over all rows.
+/// Measures reconstruction and codes over all rows, and over groups of them, beside controls.
 #[napi(catch_unwind)]
 pub fn start_evaluate(
     model: &Model,
     states: States,
+    grouping: Grouping,
     place: Place,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
+        let options = EvaluationOptions { by: grouping.by()?, threads: place.threads as usize };
         let chosen = model.open(states, context)?;
-        let rows = chosen.rows.count();
-        let measured = evaluate(&model.on(place)?, &chosen.feed(), |done| context.rows(done, rows))?;
+        let measured = evaluate_with_controls(
+            &model.on(place)?,
+            &chosen.data,
+            &chosen.rows,
+            &options,
+            |done, total| context.rows(done, total),
+        )?;
         Ok(End::Done(chosen.complete(serde_json::to_value(measured).expect("plain numbers"))))
     })
 }

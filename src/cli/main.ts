@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import process from 'node:process'
 import { Command, CommanderError } from 'commander'
 import { bench } from './bench.js'
+import { compare } from './compare.js'
 import { convert } from './convert.js'
 import { devices } from './devices.js'
 import { encode } from './encode.js'
@@ -21,6 +22,7 @@ import {
   type Work,
   withOutput,
 } from './output.js'
+import { probe } from './probe.js'
 import { sweep } from './sweep.js'
 import { synthetic } from './synthetic.js'
 import { train } from './train.js'
@@ -77,9 +79,11 @@ function program(signal: AbortSignal): Command {
     entropy,
     merge,
     evaluate,
+    compare,
+    probe,
+    convert,
     synthetic,
     inspect,
-    convert,
     devices,
     bench,
   ])

@@ -15,6 +15,7 @@ mod folder;
 mod input_file;
 mod inspect;
 mod kept_files;
+mod labels;
 mod layers;
 mod layout;
 mod lock;
@@ -58,6 +59,7 @@ pub use feed::{BLOCKS, Batches, Feed, Order};
 pub use folder::{PREFIX, check_output, delete, delete_leftovers, install_model, write_folder};
 pub use inspect::inspect;
 pub use kept_files::KeptFiles;
+pub use labels::Labels;
 pub use layers::{Layers, NamedFile, files_of, layers_of};
 pub use lock::FolderLock;
 pub use model_file::{

@@ -44,20 +44,7 @@ impl<T: Real> Coding<T> for BatchTopK {
             let threshold = tensors.per_feature[0];
             return Entries::by_values(z, |feature, z| (z > threshold[feature] && z > T::zero()).then_some(z));
         }
-        let least = nth_largest(z, z.nrows() * self.k);
-        match least {
-            None => Entries::by_values(z, |_, z| (z > T::zero()).then_some(z)),
-            Some((least, last)) => {
-                let d_sae = z.ncols();
-                Entries::by_rows(z, |row, z, to| {
-                    for (feature, &z) in z.iter().enumerate() {
-                        if z > least || (z == least && row * d_sae + feature <= last) {
-                            to.push(feature, z, z);
-                        }
-                    }
-                })
-            }
-        }
+        T::largest_of_batch(z, z.nrows() * self.k)
     }
 
     fn backward(&self, _: &Column<T>, _: &mut [T]) -> Pull<T> {
@@ -75,21 +62,4 @@ impl<T: Real> Coding<T> for BatchTopK {
             tensors[0].mapv_inplace(|old| if old > T::zero() { old + rate * (least - old) } else { least });
         }
     }
-}
-
-/// The `count`-th largest of the values above 0 and its place, equal ones ordered by their places; `None` if there are no more than
-/// that.
-fn nth_largest<T: Real>(z: ArrayView2<T>, count: usize) -> Option<(T, usize)> {
-    let mut positive: Vec<(T, usize)> =
-        z.iter().enumerate().filter(|(_, z)| **z > T::zero()).map(|(at, &z)| (z, at)).collect();
-    if positive.len() <= count {
-        return None;
-    }
-    if count == 0 {
-        return Some((T::infinity(), 0));
-    }
-    let larger_first =
-        |a: &(T, usize), b: &(T, usize)| b.0.partial_cmp(&a.0).expect("numbers above 0").then(a.1.cmp(&b.1));
-    let (_, &mut nth, _) = positive.select_nth_unstable_by(count - 1, larger_first);
-    Some(nth)
 }

@@ -5,6 +5,7 @@
 //! optimiser, data, checkpoints and the command line are shared.
 
 mod entries;
+mod levels;
 mod real;
 mod settings;
 
@@ -12,8 +13,9 @@ pub use entries::{Entries, Row};
 pub use real::Real;
 pub use settings::{Begin, Named, Recipe, Settings};
 
-use crate::{Architecture, Objective, Parameters};
+use crate::{Architecture, ModelError, Objective, Parameters};
 use ndarray::{ArrayView2, ArrayViewMut1};
+use rand_chacha::ChaCha8Rng;
 use std::fmt::Debug;
 
 /// How pre-activations become codes, and how gradients go back: all that architectures differ in.
@@ -62,7 +64,9 @@ pub struct Tensors<'a, T> {
     pub b_enc: &'a [T],
     /// In the order of [`Coding::per_feature`], `[d_sae]` each.
     pub per_feature: Vec<&'a [T]>,
-    /// Decoder, `[d_sae, d_out]`; not in [`Coding::backward`].
+    /// Encoder, a row for each feature, `[d_sae, d_in]`. Not there (`[0, 0]`) in [`Coding::backward`].
+    pub encoder: ArrayView2<'a, T>,
+    /// Decoder, `[d_sae, d_out]`. Not there (`[0, 0]`) in [`Coding::backward`].
     pub decoder: ArrayView2<'a, T>,
 }
 
@@ -177,6 +181,22 @@ macro_rules! architectures {
                 }
             }
 
+            /// [`Named::fit`]: parameters found at once, on rows of the training space; `None` for what is trained by steps.
+            ///
+            /// # Errors
+            /// As there.
+            pub fn fit(
+                &self,
+                rows: ArrayView2<f32>,
+                d_sae: usize,
+                random: &mut ChaCha8Rng,
+                going_on: &dyn Fn(f64) -> bool,
+            ) -> Option<Result<Parameters, ModelError>> {
+                match self {
+                    $(Kind::$Type(named) => named.fit(rows, d_sae, random, going_on)),*
+                }
+            }
+
             /// The model that is saved and applied once one with these parameters is trained.
             pub fn applied(self, mut parameters: Parameters) -> (Architecture, Parameters) {
                 let becomes = match self {
@@ -196,6 +216,12 @@ architectures! {
     threshold::Threshold,
     topk::TopK,
     batchtopk::BatchTopK,
+    ternary::Ternary,
+    kbit::KBit,
+    bae_threshold::BaeThreshold,
+    bae_stochastic::BaeStochastic,
+    pca::Pca,
+    snmf::Snmf,
 }
 
 pub use topk::Revival;

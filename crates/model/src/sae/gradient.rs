@@ -188,8 +188,7 @@ impl<'a> Backward<'a> {
         let (encoder_gradient, decoder_gradient) =
             (&mut scratch.encoder[to_encoder], &mut scratch.decoder[to_decoder]);
         let errors = self.errors_of(features.start);
-        let view = ArrayView2::from_shape((features.len(), d_out), decoder).expect("rows of the decoder");
-        let tensors = tensors.with(view);
+        let tensors = tensors.alone();
         let columns = self.columns.group(features.clone());
         gradient.resize(columns.rows.len(), 0.0);
         errors.products(isa, &columns, decoder, panels, gradient);
@@ -199,7 +198,7 @@ impl<'a> Backward<'a> {
             let here = columns.range(at);
             let (z, h) = (&columns.values[0][here.clone()], &columns.values[1][here.clone()]);
             let row = &decoder[at * d_out..][..d_out];
-            let norm = dot(row, row).sqrt();
+            let norm = norm(isa, row);
             let column = Column {
                 feature,
                 z,
@@ -264,13 +263,11 @@ impl<'a> Backward<'a> {
         let mut of_codes = Array2::zeros((self.x.rows(), self.d_sae));
         let mut of_z = of_codes.clone();
         let tensors = weights.feature_tensors();
+        let tensors = tensors.alone();
         let (mut gradient, mut panels) = (vec![], Panels::default());
         let groups = (0..self.d_sae).step_by(FEATURES).map(|first| first..self.d_sae.min(first + FEATURES));
         for features in groups.flat_map(|group| self.parts(group)) {
             let decoder = &weights.decoder[features.start * weights.d_out..features.end * weights.d_out];
-            let view = ArrayView2::from_shape((features.len(), weights.d_out), decoder)
-                .expect("rows of the decoder");
-            let tensors = tensors.with(view);
             let columns = self.columns.group(features.clone());
             gradient.resize(columns.rows.len(), 0.0);
             self.errors_of(features.start).products(self.isa, &columns, decoder, &mut panels, &mut gradient);
@@ -287,7 +284,7 @@ impl<'a> Backward<'a> {
                     z: &columns.values[0][here.clone()],
                     h: &columns.values[1][here],
                     rows: self.x.rows(),
-                    norm: dot(row, row).sqrt(),
+                    norm: norm(self.isa, row),
                     tensors: &tensors,
                     objective: self.objective,
                 };
@@ -332,18 +329,9 @@ fn binary_entropy(p: f64) -> f64 {
     term(p) + term(1.0 - p)
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0f32; LANES];
-    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
-    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
-    for (a, b) in a_lanes.iter().zip(b_lanes) {
-        for lane in 0..LANES {
-            sums[lane] = a[lane].mul_add(b[lane], sums[lane]);
-        }
-    }
-    for (lane, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
-        sums[lane] = a.mul_add(*b, sums[lane]);
-    }
-    sums.iter().sum()
+/// Euclidean norm.
+fn norm(isa: Isa, row: &[f32]) -> f32 {
+    let mut square = [0.0];
+    sparse::dots(isa, &[0], row, row, &mut square);
+    square[0].sqrt()
 }

@@ -332,7 +332,7 @@ impl Backend for Sae {
         let codes = self.threads.install(|| {
             let z = pass::pre_activations(self.isa, &self.weights, x)?;
             let tensors = self.weights.feature_tensors();
-            Ok(kind.coding().encode(z.view(), &tensors.view(&self.weights), Pass::Applied))
+            Ok(kind.coding().encode(z.view(), &tensors.with(&self.weights), Pass::Applied))
         })?;
         let Entries { ends, features, h, .. } = codes;
         Ok(ValueMatrix::new(self.weights.d_sae, ends, features, h))

@@ -32,7 +32,7 @@ impl Forward {
     ) -> Result<Self, ModelError> {
         let z = pre_activations(isa, weights, batch.x)?;
         let tensors = weights.feature_tensors();
-        let codes = coding.encode(z.view(), &tensors.view(weights), pass);
+        let codes = coding.encode(z.view(), &tensors.with(weights), pass);
         let prefixes = coding.prefixes(weights.d_sae);
         let mut outputs: Vec<Array2<f32>> = vec![];
         for (at, &end) in prefixes.iter().enumerate() {
@@ -47,7 +47,7 @@ impl Forward {
             };
             outputs.push(y);
         }
-        let auxiliary = coding.auxiliary(z.view(), &tensors.view(weights), idle);
+        let auxiliary = coding.auxiliary(z.view(), &tensors.with(weights), idle);
         Ok(Self { z, codes, outputs, prefixes, auxiliary })
     }
 }

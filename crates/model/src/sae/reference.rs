@@ -126,6 +126,7 @@ pub fn tensors(parameters: &Parameters<f64>) -> Tensors<'_, f64> {
             .iter()
             .map(|(_, values)| values.as_slice().expect("one dimension"))
             .collect(),
+        encoder: parameters.w_enc.t(),
         decoder: parameters.w_dec.view(),
     }
 }

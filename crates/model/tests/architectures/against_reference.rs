@@ -53,7 +53,6 @@ proptest! {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let state = start(&mut rng, kind, [d_in, d_sae, d_out]);
         let architecture = Architecture::of(kind);
-        let entropy_weight = if kind.recipe().entropy_weight > 0.0 { entropy_weight } else { 0.0 };
         let objective = Objective { sparsity_weight, entropy_weight, ..Objective::default() };
         // where an update goes by the gradient's size, and not by its sign alone
         let clip_norm = if clipping { 0.1 } else { f64::INFINITY };

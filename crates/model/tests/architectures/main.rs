@@ -9,28 +9,31 @@ mod libraries;
 #[path = "../oracle/mod.rs"]
 #[allow(dead_code, reason = "this takes the drawing of numbers and the bounds of rounding")]
 mod oracle;
+mod relatives;
 mod same_bits;
 
-use bae_model::architectures::{Column, Entries, Kind, Pass, Settings};
+use bae_model::architectures::{Begin, Column, Entries, Kind, Pass, Settings, Threshold};
 use bae_model::{Moments, Objective, Parameters, TrainingState, sae};
 use ndarray::{Array1, Array2};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-/// An architecture by its place in the list, with these settings; what is not trained itself stands at its end.
-pub fn kind(which: usize, k: usize, width: f64) -> Kind {
-    let settings =
-        Settings { k: Some(k), bits: Some(2), gradient_width: Some(width), dead_after: DEAD_AFTER, seed: 7 };
-    let trained: Vec<Kind> = Kind::NAMES
-        .iter()
-        .filter_map(|(name, _)| Kind::named(name, &settings).expect("a name").ok())
-        .collect();
-    trained.get(which).copied().unwrap_or(Kind::Threshold(bae_model::architectures::Threshold))
+/// Those that learn by steps.
+fn learning(k: usize, width: f64) -> Vec<Kind> {
+    let (k, gradient_width) = (Some(k), Some(width));
+    let settings = Settings { k, bits: Some(2), gradient_width, dead_after: DEAD_AFTER, seed: 7 };
+    let all = Kind::names().map(|(name, _)| Kind::named(name, settings).expect("a name").expect("settings"));
+    all.filter(|kind| kind.recipe().start != Begin::Fitted).collect()
 }
 
-/// Of architectures, with room at the end.
+/// An architecture by its place in the list, with these settings; what others become when they are saved stands at its end.
+pub fn kind(which: usize, k: usize, width: f64) -> Kind {
+    learning(k, width).get(which).copied().unwrap_or(Kind::Threshold(Threshold))
+}
+
+/// How many there are.
 pub fn count() -> usize {
-    Kind::names().count() + 1
+    learning(1, 1.0).len() + 1
 }
 
 /// Steps after which features are dead.

@@ -17,7 +17,7 @@ fn run(
     clip_norm: f64,
     first: u64,
 ) -> TrainingState {
-    let objective = Objective { sparsity_weight: 1e-2, entropy_weight: 0.0, ..Objective::default() };
+    let objective = Objective { sparsity_weight: 1e-2, entropy_weight: 1e-3, ..Objective::default() };
     let adam = Adam { clip_norm, ..Adam::new(3e-3) };
     for step in first..STEPS {
         let mut rng = ChaCha8Rng::seed_from_u64(step);
@@ -80,7 +80,8 @@ fn going_on_from_a_state_changes_no_bit() {
                 let mut rng = ChaCha8Rng::seed_from_u64(step);
                 let (x, target) = (uniform(&mut rng, 33, 12), uniform(&mut rng, 33, 12));
                 let batch = Batch { x: x.view(), target: Target::States(target.view()) };
-                let objective = Objective { sparsity_weight: 1e-2, ..Objective::default() };
+                let objective =
+                    Objective { sparsity_weight: 1e-2, entropy_weight: 1e-3, ..Objective::default() };
                 first.step(&architecture, &objective, &Adam { clip_norm, ..Adam::new(3e-3) }, batch).unwrap();
             }
             for (step, state) in states.iter().enumerate() {
