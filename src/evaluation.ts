@@ -91,4 +91,11 @@ export function asEvaluation(figures: Evaluation): Evaluation {
   return figures
 }
 
-const NUMBERS = ['mse', 'explainedVariance', 'explainedVarianceLegacy', 'fvu', 'cosine', 'relativeBias'] as const
+const NUMBERS = [
+  'mse',
+  'explainedVariance',
+  'explainedVarianceLegacy',
+  'fvu',
+  'cosine',
+  'relativeBias',
+] as const

@@ -21,7 +21,6 @@ import {
   type CountingOptions,
   countRequest,
   type EntropyReport,
-  type Sparsity,
   wrapStatistics,
 } from './statistics.js'
 import type { Yardsticks } from './yardsticks.js'

@@ -33,7 +33,7 @@ const ROUNDS: usize = 14;
 const FIRST_MOVE: f64 = 4.0;
 
 /// Penalties that decoders are fitted with: the one that does best on the rows measured is kept, in the control's favour.
-const PENALTIES: [f64; 3] = [1e-3, 1e-2, 1e-1];
+const PENALTIES: [f64; 3] = [1e-2, 1e-1, 1.0];
 
 /// Steps of the encoder beside a frozen decoder ...
 pub(super) const STEPS: usize = 96;

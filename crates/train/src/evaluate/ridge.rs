@@ -11,6 +11,9 @@ const FEATURES: usize = 2048;
 /// Rounds of conjugate gradients, at most: with the penalties in use the error is settled by then.
 pub(super) const ROUNDS: usize = 24;
 
+/// Share of the squared residual that is left where a solution is good enough: 32-bit numbers do not settle it much further.
+const SETTLED: f64 = 1e-10;
+
 /// Codes of rows, made ready for decoders to be fitted to them.
 pub(super) struct Ridge<'a> {
     codes: &'a Codes,
@@ -52,6 +55,7 @@ impl<'a> Ridge<'a> {
         for mut row in residual.rows_mut() {
             row.zip_mut_with(&mean, |y, &mean| *y = (f64::from(*y) - mean) as f32);
         }
+        let squares = column_products(&residual, &residual);
         Solver {
             ridge: self,
             lambda: (penalty * size) as f32,
@@ -60,7 +64,8 @@ impl<'a> Ridge<'a> {
             mean,
             weights: Array2::zeros(targets.dim()),
             direction: residual.clone(),
-            squares: column_products(&residual, &residual),
+            begun: squares.iter().sum(),
+            squares,
             residual,
         }
     }
@@ -91,6 +96,8 @@ pub(super) struct Solver<'a> {
     residual: Array2<f32>,
     direction: Array2<f32>,
     squares: Vec<f64>,
+    /// Their sum at the start.
+    begun: f64,
 }
 
 impl Solver<'_> {
@@ -116,6 +123,9 @@ impl Solver<'_> {
             }
         }
         *squares = next;
+        if squares.iter().sum::<f64>() <= SETTLED * self.begun {
+            self.rounds = 0;
+        }
         true
     }
 
