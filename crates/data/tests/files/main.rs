@@ -9,3 +9,4 @@ mod inspect;
 mod layers;
 mod models;
 mod split;
+mod targets;
