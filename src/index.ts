@@ -1,4 +1,5 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+export { architectures } from './architectures.js'
 export {
   type BenchOptions,
   type BenchReport,

@@ -22,13 +22,24 @@ export interface TrainSettings {
    * noise; `reference`: the published one on raw input.
    */
   preset?: 'default' | 'minimal' | 'reference' | undefined
+  /**
+   * What is trained: `bae`, the Binary Autoencoder, by default; or one of its peers and relatives, which
+   * {@link architectures} lists and docs/architectures.md explains. Its name is in the model's `config.training.architecture`.
+   */
+  architecture?: string | undefined
+  /** Features that are on in a row, of architectures that fix it: `topk` and its kin. Default 32. */
+  k?: number | undefined
+  /** Bits of a feature's code, of `kbit`. Default 2. */
+  bits?: number | undefined
+  /** Weight of the sparsity penalty, in units of normalised squared error, of `relu`, `jumprelu` and `gated`. */
+  sparsityWeight?: number | undefined
   /** Features as a multiple of the values a row. Default 4. Not together with `dSae`. */
   expansion?: number | undefined
   /** Features. Not together with `expansion`. */
   dSae?: number | undefined
   /** What stands for the derivative of the step function. */
   estimator?: 'identity' | 'sigmoid' | 'rectangle' | 'reference-sigmoid' | 'squarewave' | undefined
-  /** Width of the `sigmoid` and `rectangle` estimators, in units of the pre-activation. */
+  /** Width of the estimator: `sigmoid` and `rectangle`, or that of an architecture; in units of the pre-activation. */
   gradientWidth?: number | undefined
   /** Passes over the training rows. Not together with `steps`. */
   epochs?: number | undefined
@@ -282,6 +293,10 @@ const spooled = (memory = 2 ** 30) => Math.max(1, Math.floor(memory / 4))
 /** @internal What each setting is; ranges and contradictions are the addon's to judge. */
 export const TRAIN_SETTINGS: Kinds<TrainSettings> = {
   preset: ['default', 'minimal', 'reference'],
+  architecture: 'string',
+  k: 'whole number',
+  bits: 'whole number',
+  sparsityWeight: 'finite number',
   expansion: 'finite number',
   dSae: 'whole number',
   estimator: ['identity', 'sigmoid', 'rectangle', 'reference-sigmoid', 'squarewave'],

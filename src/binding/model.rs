@@ -44,7 +44,7 @@ impl Loaded {
 
     fn task(&self) -> Task {
         let widths = Widths { d_in: self.cpu.d_in(), d_sae: self.cpu.d_sae(), d_out: self.cpu.d_in() };
-        Task { precision: Precision::F32, rows: 1, widths }
+        Task { architecture: self.architecture, precision: Precision::F32, rows: 1, widths }
     }
 
     /// The model where it is asked for.
@@ -56,7 +56,7 @@ impl Loaded {
         }
         let engine = Engine::choose(&device.into(), threads, self.task())?;
         let backend = if engine.is_gpu() {
-            engine.applied(&self.cpu.parameters())?
+            engine.applied(&self.architecture, &self.cpu.parameters())?
         } else {
             Box::new(self.cpu.with_threads(threads))
         };

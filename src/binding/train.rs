@@ -74,3 +74,9 @@ fn finish(context: &Context, outcome: Outcome) -> std::result::Result<End, Failu
         }
     }
 }
+
+/// Names of all architectures that can be trained.
+#[napi(catch_unwind)]
+pub fn architectures() -> Vec<String> {
+    bae_train::architectures().map(String::from).collect()
+}

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { type Command, Option } from 'commander'
 import {
+  architectures,
   BaeError,
   type CancelledEvent,
   type StartEvent,
@@ -52,6 +53,18 @@ export const SETTINGS = [
     '--preset <name>',
     'the recipe: `default`, `minimal` for few bits, or `reference`, the published settings on raw input',
   ).choices(['default', 'minimal', 'reference']),
+  new Option(
+    '--architecture <name>',
+    'what is trained: a Binary Autoencoder, or what it is compared with (default: bae)',
+  ).choices(architectures()),
+  new Option('--k <n>', 'features that are on in a row: topk and its kin (default: 32)').argParser(
+    integer({ above: 0 }),
+  ),
+  new Option('--bits <n>', "bits of a feature's code: kbit (default: 2)").argParser(integer({ above: 0 })),
+  new Option(
+    '--sparsity-weight <w>',
+    "weight of the sparsity penalty, in units of the normalised squared error: relu, jumprelu, gated (default: the architecture's)",
+  ).argParser(number({ atLeast: 0 })),
   new Option('--expansion <x>', 'features as a multiple of the values a row (default: 4)').argParser(
     number({ above: 0 }),
   ),
@@ -80,7 +93,7 @@ export const SETTINGS = [
   ).choices(['identity', 'sigmoid', 'rectangle', 'reference-sigmoid', 'squarewave']),
   new Option(
     '--gradient-width <w>',
-    'width of the sigmoid and rectangle estimators, in units of the pre-activation',
+    "width of the estimator: sigmoid and rectangle, or an architecture's own; in units of the pre-activation",
   ).argParser(number({ above: 0 })),
   new Option(
     '--lr-schedule <name>',
@@ -92,7 +105,7 @@ export const SETTINGS = [
   ).argParser(integer({ atLeast: 0 })),
   new Option(
     '--penalty-warm-up-steps <n>',
-    'steps over which the weights of entropy and covariance go up (default: 0)',
+    'steps over which the weights of the penalties go up (default: 0)',
   ).argParser(integer({ atLeast: 0 })),
   new Option('--clip-norm <x>', "largest norm of a step's gradient (default: none)").argParser(
     number({ above: 0 }),
@@ -158,7 +171,7 @@ export const config = () =>
 export function train(program: Command, run: Run): Command {
   const command = program
     .command('train')
-    .description('train a Binary Autoencoder on hidden states')
+    .description('train a Binary Autoencoder, or what it is compared with, on hidden states')
     .argument('<data...>', DATA)
     .addOption(config())
   for (const option of SETTINGS) command.addOption(option)

@@ -1,3 +1,4 @@
+use crate::architectures::{Kind, Real};
 use ndarray::{Array1, Array2};
 
 /// Weights of an autoencoder, or anything of the same shapes: gradients, moments.
@@ -62,6 +63,17 @@ impl<T: Copy + Default> Parameters<T> {
             b_dec: self.b_dec.mapv(&mut f),
             per_feature: self.per_feature.iter().map(|(name, values)| (*name, values.mapv(&mut f))).collect(),
         }
+    }
+
+    /// Adds what the architecture has for each feature, at the values it starts at.
+    pub fn add_per_feature(&mut self, kind: Kind)
+    where
+        T: Real,
+    {
+        let start = |&(name, value): &(&'static str, f32)| {
+            (name, Array1::from_elem(self.d_sae(), T::of(f64::from(value))))
+        };
+        self.per_feature = kind.coding::<T>().per_feature().iter().map(start).collect();
     }
 
     /// What the architecture has under this name, `[d_sae]`.

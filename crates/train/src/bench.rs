@@ -159,7 +159,7 @@ pub fn bench(
         ..Objective::default()
     };
     let widths = Widths { d_in: options.d_in, d_sae: options.d_sae, d_out: options.d_in };
-    let task = Task { precision: options.precision, rows: options.batch_size, widths };
+    let task = Task { architecture, precision: options.precision, rows: options.batch_size, widths };
     let engine = Engine::choose(&options.device, options.threads, task)?;
     let Drawn { x, parameters, density, live, open } = engine.install(|| draw(options, architecture));
     let mut model = engine.trained(&parameters, task, true)?;

@@ -1,6 +1,6 @@
 use crate::TrainError;
 use bae_gpu::{Choice, Device, Gpu, Peak, Wanted, Widths, choose};
-use bae_model::{Backend, Cpu, Parameters, Precision};
+use bae_model::{Architecture, Backend, Cpu, Parameters, Precision, Sae};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -14,6 +14,8 @@ pub struct Engine {
 /// What an engine is to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Task {
+    /// What is computed.
+    pub architecture: Architecture,
     /// Precision of the products of steps.
     pub precision: Precision,
     /// Rows at once in a step, at most.
@@ -43,8 +45,15 @@ impl Engine {
     /// [`bae_model::ModelError::Unavailable`] if a device is asked for that is not there or cannot do it,
     /// [`TrainError::Option`] if it is the CPU that cannot.
     pub fn choose(wanted: &Wanted, threads: usize, task: Task) -> Result<Self, TrainError> {
-        let Task { precision, rows, widths } = task;
-        let (device, reason) = match choose(wanted)? {
+        let Task { architecture, precision, rows, widths } = task;
+        let values = architecture.kind().is_some();
+        if values && !matches!(wanted, Wanted::Auto | Wanted::Cpu) {
+            let message =
+                "codes that hold values are computed on the CPU only: leave out the device, or give cpu";
+            return Err(TrainError::Option(message.into()));
+        }
+        let choice = if values { Choice::Cpu { reason: None } } else { choose(wanted)? };
+        let (device, reason) = match choice {
             Choice::Cpu { reason } => (None, reason),
             Choice::Gpu(device) => match Gpu::check(&device, precision, rows, widths) {
                 Err(error) if *wanted == Wanted::Auto => (None, Some(error.to_string())),
@@ -91,9 +100,12 @@ impl Engine {
     pub fn trained(
         &self,
         parameters: &Parameters,
-        Task { precision, rows, .. }: Task,
+        Task { architecture, precision, rows, .. }: Task,
         timed: bool,
     ) -> Result<Box<dyn Backend>, TrainError> {
+        if architecture.kind().is_some() {
+            return Ok(Box::new(Sae::new(parameters, self.threads.thread_count())));
+        }
         let Some(device) = &self.device else {
             return Ok(Box::new(self.threads.with_parameters(parameters).with_precision(precision)));
         };
@@ -113,7 +125,14 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::trained`].
-    pub fn applied(&self, parameters: &Parameters) -> Result<Box<dyn Backend>, TrainError> {
+    pub fn applied(
+        &self,
+        architecture: &Architecture,
+        parameters: &Parameters,
+    ) -> Result<Box<dyn Backend>, TrainError> {
+        if architecture.kind().is_some() {
+            return Ok(Box::new(Sae::new(parameters, self.threads.thread_count())));
+        }
         Ok(match &self.device {
             None => Box::new(self.threads.with_parameters(parameters)),
             Some(device) => Box::new(Gpu::new(device, parameters, 1)?),

@@ -27,7 +27,7 @@ pub use error::TrainError;
 pub use evaluate::{Applied, Evaluation, encode_chunks, evaluate};
 pub use event::{Event, Validation};
 pub use memory::READ_ONCE;
-pub use options::{EstimatorName, MAX_THREADS, Normalize, Plan, Preset, TrainOptions};
+pub use options::{BAE, EstimatorName, MAX_THREADS, Normalize, Plan, Preset, TrainOptions, architectures};
 pub use run::{Outcome, Stopped, Summary, TrainFigures, train};
 pub use schedule::Decay;
 pub use synthetic::{Directions, RecoveredBit, Recovery, SyntheticOptions, SyntheticReport, synthetic};

@@ -2,7 +2,8 @@ use crate::schedule::{Decay, warm_up};
 use crate::{Task, TrainError};
 use bae_data::{Condition, Dataset, HoldOut};
 use bae_gpu::{Wanted, Widths};
-use bae_model::{Adam, Architecture, Estimator, Objective, Precision};
+use bae_model::architectures::{Begin, Kind, Settings};
+use bae_model::{Adam, Architecture, Estimator, Objective, Parameters, Precision};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,14 +16,22 @@ use std::time::Duration;
 pub struct TrainOptions {
     /// The recipe: `default` and `minimal` (see docs/training.md), or `reference`, the published settings.
     pub preset: Preset,
+    /// What is trained: `bae`, or one of [`bae_model::architectures`].
+    pub architecture: Option<String>,
     /// Features for each dimension of a hidden state; 4 unless given.
     pub expansion: Option<f64>,
     /// Features; instead of `expansion`.
     pub d_sae: Option<usize>,
     /// What replaces the step function's gradient.
     pub estimator: Option<EstimatorName>,
-    /// Width of the sigmoid or rectangle estimator, in units of the pre-activation.
+    /// Width of the estimator of a step's gradient (sigmoid, rectangle, that of an architecture), in units of the pre-activation.
     pub gradient_width: Option<f64>,
+    /// Features that are on in a row, of the architectures that fix it.
+    pub k: Option<usize>,
+    /// Bits of a feature's code, of the architecture `kbit`.
+    pub bits: Option<u32>,
+    /// Weight of the architecture's sparsity penalty.
+    pub sparsity_weight: Option<f64>,
     /// Passes over the training rows.
     pub epochs: Option<usize>,
     /// Training steps; instead of `epochs`.
@@ -47,7 +56,7 @@ pub struct TrainOptions {
     pub lr_schedule: Option<Decay>,
     /// Steps over which the learning rate goes up.
     pub warm_up_steps: Option<usize>,
-    /// Steps over which the weights of entropy and covariance go up.
+    /// Steps over which the weights of the penalties go up.
     pub penalty_warm_up_steps: usize,
     /// Largest norm of a step's gradient; larger ones are scaled down to it.
     pub clip_norm: Option<f64>,
@@ -92,6 +101,10 @@ impl Default for TrainOptions {
     fn default() -> Self {
         Self {
             preset: Preset::Default,
+            architecture: None,
+            k: None,
+            bits: None,
+            sparsity_weight: None,
             expansion: None,
             d_sae: None,
             estimator: None,
@@ -197,6 +210,17 @@ pub enum Normalize {
     Standardize,
 }
 
+/// Name of the Binary Autoencoder among the architectures ...
+pub const BAE: &str = "bae";
+/// ... and the training options that are its own.
+const BAE_OPTIONS: &[&str] =
+    &["gradientWidth", "estimator", "entropyWeight", "covarianceWeight", "resampleEvery", "preset"];
+
+/// Names of all architectures that can be trained.
+pub fn architectures() -> impl Iterator<Item = &'static str> {
+    [BAE].into_iter().chain(Kind::names().map(|(name, _)| name))
+}
+
 /// Training runs that give neither epochs nor steps take as many whole epochs as reach this many steps.
 const DEFAULT_STEPS: usize = 420;
 
@@ -208,8 +232,26 @@ pub struct Plan {
     pub preset: Preset,
     /// Features.
     pub d_sae: usize,
-    /// What replaces the step function's gradient.
-    pub estimator: Estimator,
+    /// What is trained.
+    pub architecture: String,
+    /// What it is, if its codes hold values.
+    #[serde(skip)]
+    pub kind: Option<Kind>,
+    /// What replaces the step function's gradient, of `bae`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimator: Option<Estimator>,
+    /// Width of the architecture's own estimator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gradient_width: Option<f64>,
+    /// Features that are on in a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k: Option<usize>,
+    /// Bits of a feature's code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits: Option<u32>,
+    /// Weight of the architecture's sparsity penalty, in units of squared error (of the training space).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparsity_weight: Option<f64>,
     /// Steps in all.
     pub steps: usize,
     /// Steps of a whole epoch.
@@ -274,6 +316,71 @@ impl TrainOptions {
         self.plan(data.d_in(), data.rows())
     }
 
+    /// Name of the architecture.
+    fn name(&self) -> &str {
+        self.architecture.as_deref().unwrap_or(BAE)
+    }
+
+    /// Whether an option that not all architectures have belongs to this one.
+    fn has(&self, option: &str) -> bool {
+        let of = |name: &str| match name {
+            BAE => BAE_OPTIONS,
+            name => Kind::names().find(|(of, _)| *of == name).map_or(&[][..], |(_, options)| options),
+        };
+        of(self.name()).contains(&option)
+    }
+
+    /// The architecture with its settings, unless it is the Binary Autoencoder; all other options must be its own.
+    fn kind(&self, steps: usize) -> Result<Option<Kind>, TrainError> {
+        let name = self.name();
+        let settings = Settings {
+            k: self.k,
+            bits: self.bits,
+            gradient_width: self.gradient_width,
+            dead_after: u32::try_from(steps / 16).unwrap_or(u32::MAX).clamp(1, 1000),
+            seed: self.seed,
+        };
+        let kind = match name {
+            BAE => None,
+            name => match Kind::named(name, settings) {
+                None => {
+                    return Err(TrainError::Option(format!(
+                        "architecture is \"{name}\": it may be {}",
+                        architectures().collect::<Vec<_>>().join(", ")
+                    )));
+                }
+                Some(kind) => Some(kind.map_err(TrainError::Option)?),
+            },
+        };
+        for (option, given) in [
+            ("k", self.k.is_some()),
+            ("bits", self.bits.is_some()),
+            ("sparsityWeight", self.sparsity_weight.is_some()),
+            ("gradientWidth", self.gradient_width.is_some()),
+            ("estimator", self.estimator.is_some()),
+            ("entropyWeight", self.entropy_weight.is_some()),
+            ("covarianceWeight", self.covariance_weight.is_some()),
+            ("resampleEvery", self.resample_every.is_some()),
+            ("preset", self.preset != Preset::Default),
+        ] {
+            if given && !self.has(option) {
+                let all = Kind::names().chain([(BAE, BAE_OPTIONS)]);
+                let owners: Vec<_> =
+                    all.filter(|(_, options)| options.contains(&option)).map(|(name, _)| name).collect();
+                return Err(TrainError::Option(format!(
+                    "{option} is not for architecture {name}, but for {}: leave it out",
+                    owners.join(", ")
+                )));
+            }
+        }
+        if kind.is_some() && self.precision != Precision::F32 {
+            return Err(TrainError::Option(format!(
+                "precision is for architecture {BAE}; {name} computes in f32: leave it out"
+            )));
+        }
+        Ok(kind)
+    }
+
     /// How rows are held out.
     pub(crate) fn hold_out(&self) -> HoldOut {
         match (self.preset, self.shuffle) {
@@ -320,12 +427,6 @@ impl TrainOptions {
         if d_sae == 0 || d_sae.checked_mul(d_in).is_none_or(|n| n > 1 << 40) {
             return refuse(format!("dSae is {d_sae}: it must be at least 1 and dSae x dIn at most 2^40"));
         }
-        let name = self.estimator.unwrap_or(if reference {
-            EstimatorName::ReferenceSigmoid
-        } else {
-            EstimatorName::Sigmoid
-        });
-        let estimator = name.of_width(self.gradient_width)?;
         let batch_size = at_least_one("batchSize", self.batch_size)?;
         if self.threads > MAX_THREADS {
             return refuse(format!("threads is {}: it must be at most {MAX_THREADS}", self.threads));
@@ -337,6 +438,20 @@ impl TrainOptions {
             (None, Some(epochs)) => at_least_one("epochs", epochs)?.saturating_mul(steps_per_epoch),
             (None, None) => DEFAULT_STEPS.div_ceil(steps_per_epoch) * steps_per_epoch,
         };
+        let kind = self.kind(steps)?;
+        let recipe = kind.map(|kind| kind.recipe());
+        let estimator = match kind {
+            Some(_) => None,
+            None => {
+                let usual = if reference { EstimatorName::ReferenceSigmoid } else { EstimatorName::Sigmoid };
+                Some(self.estimator.unwrap_or(usual).of_width(self.gradient_width)?)
+            }
+        };
+        let fitted = recipe.is_some_and(|recipe| recipe.start == Begin::Fitted);
+        if fitted && (self.steps.is_some() || self.epochs.is_some()) {
+            return refuse(format!("{} is fitted, not stepped: leave out steps and epochs", self.name()));
+        }
+        let steps = if fitted { 0 } else { steps };
         let preset = |default: f64, published: f64| if reference { published } else { default };
         for (name, count) in [
             ("resampleEvery", self.resample_every),
@@ -371,23 +486,39 @@ impl TrainOptions {
         }
         Ok(Plan {
             preset: self.preset,
+            architecture: self.name().to_owned(),
+            kind,
             d_sae,
             estimator,
+            gradient_width: recipe.and_then(|recipe| self.gradient_width.or(recipe.gradient_width)),
+            k: recipe.and_then(|recipe| self.k.or(recipe.k)),
+            bits: recipe.and_then(|recipe| self.bits.or(recipe.bits)),
+            sparsity_weight: recipe
+                .filter(|_| self.has("sparsityWeight"))
+                .map(|recipe| {
+                    not_negative("sparsityWeight", self.sparsity_weight.unwrap_or(recipe.sparsity_weight))
+                })
+                .transpose()?,
             steps,
             steps_per_epoch,
             batch_size,
-            learning_rate: positive("learningRate", self.learning_rate.unwrap_or(preset(2e-4, 5e-4)))?,
+            learning_rate: positive(
+                "learningRate",
+                self.learning_rate
+                    .unwrap_or(recipe.map_or(preset(2e-4, 5e-4), |recipe| recipe.learning_rate)),
+            )?,
             entropy_weight: not_negative(
                 "entropyWeight",
-                self.entropy_weight.unwrap_or(match self.preset {
-                    Preset::Default => 6e-4,
-                    Preset::Minimal => 5e-3,
-                    Preset::Reference => 1e-7,
+                self.entropy_weight.unwrap_or(match (recipe, self.preset) {
+                    (Some(recipe), _) => recipe.entropy_weight,
+                    (None, Preset::Default) => 6e-4,
+                    (None, Preset::Minimal) => 5e-3,
+                    (None, Preset::Reference) => 1e-7,
                 }),
             )?,
             covariance_weight: not_negative(
                 "covarianceWeight",
-                self.covariance_weight.unwrap_or(preset(1e-6, 1e-7)),
+                self.covariance_weight.unwrap_or(if kind.is_some() { 0.0 } else { preset(1e-6, 1e-7) }),
             )?,
             entropy_start_epoch: self.entropy_start_epoch.unwrap_or(0),
             lr_schedule: self.lr_schedule.unwrap_or(if reference { Decay::Constant } else { Decay::Cosine }),
@@ -441,13 +572,34 @@ impl Plan {
 
     /// What is computed.
     pub fn architecture(&self) -> Architecture {
-        Architecture::binary(self.estimator)
+        match (self.kind, self.estimator) {
+            (Some(kind), _) => Architecture::of(kind),
+            (None, estimator) => Architecture::binary(estimator.unwrap_or(Estimator::Identity)),
+        }
+    }
+
+    /// Parameters in the shapes that are trained, all values 0.
+    pub(crate) fn zeros(&self, d_in: usize) -> Parameters {
+        let mut parameters = Parameters::zeros(d_in, self.d_sae, d_in);
+        let names = self.kind.map_or(&[][..], |kind| kind.coding::<f32>().per_feature());
+        parameters.per_feature =
+            names.iter().map(|&(name, _)| (name, ndarray::Array1::zeros(self.d_sae))).collect();
+        parameters
+    }
+
+    /// What a trained model (on raw hidden states) is applied and saved as.
+    pub fn applied(&self, trained: Parameters) -> (Architecture, Parameters) {
+        match self.kind {
+            Some(kind) => kind.applied(trained),
+            None => (self.architecture(), trained),
+        }
     }
 
     /// What the engine is to do.
     pub(crate) fn task(&self, d_in: usize, training_rows: usize) -> Task {
         let widths = Widths { d_in, d_sae: self.d_sae, d_out: d_in };
-        Task { precision: self.precision, rows: self.batch_size.min(training_rows), widths }
+        let rows = self.batch_size.min(training_rows);
+        Task { architecture: self.architecture(), precision: self.precision, rows, widths }
     }
 
     /// The objective with all penalties at their full weight.
@@ -455,6 +607,7 @@ impl Plan {
         Objective {
             entropy_weight: self.entropy_weight,
             covariance_weight: self.covariance_weight,
+            sparsity_weight: self.sparsity_weight.unwrap_or(0.0),
             as_published: self.preset == Preset::Reference,
             ..Objective::default()
         }
@@ -468,6 +621,7 @@ impl Plan {
         Objective {
             entropy_weight: if begun { share * objective.entropy_weight } else { 0.0 },
             covariance_weight: share * objective.covariance_weight,
+            sparsity_weight: share * objective.sparsity_weight,
             ..objective
         }
     }

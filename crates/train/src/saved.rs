@@ -2,7 +2,7 @@
 
 use crate::{EngineReport, Evaluation, Event, Plan, TrainError};
 use bae_data::{DataError, Dataset, StoredCheckpoint, Values};
-use bae_model::{Moments, Normalisation, Parameters, StepStats, TENSORS, TrainingState};
+use bae_model::{Moments, Normalisation, Parameters, StepStats, TrainingState};
 use ndarray::Array1;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -83,11 +83,10 @@ pub(crate) fn tensors_of<'a>(
     normalisation: &'a Normalisation,
 ) -> Vec<(String, Vec<usize>, Values<'a>)> {
     let TrainingState { parameters, moments, idle } = state;
-    let shapes = shapes(parameters.d_in(), parameters.d_sae());
     let mut tensors = vec![];
     for (prefix, of) in [("parameters", parameters), ("first", &moments.first), ("second", &moments.second)] {
-        for ((name, shape), values) in TENSORS.iter().zip(&shapes).zip(of.flat()) {
-            tensors.push((format!("{prefix}.{name}"), shape.clone(), Values::F32(values)));
+        for ((name, shape), values) in of.shapes().into_iter().zip(of.flat()) {
+            tensors.push((format!("{prefix}.{name}"), shape, Values::F32(values)));
         }
     }
     for (name, values) in [("centre", &normalisation.centre), ("scale", &normalisation.scale)] {
@@ -130,8 +129,8 @@ pub(crate) fn restore(
     let progress: Progress = serde_json::from_value(progress).map_err(damaged)?;
     let d_sae = plan.d_sae;
     let parameters = |prefix: &str| -> Result<Parameters, TrainError> {
-        let mut parameters = Parameters::zeros(d_in, d_sae, d_in);
-        for ((name, shape), to) in TENSORS.iter().zip(shapes(d_in, d_sae)).zip(parameters.flat_mut()) {
+        let mut parameters = plan.zeros(d_in);
+        for ((name, shape), to) in parameters.shapes().into_iter().zip(parameters.flat_mut()) {
             to.copy_from_slice(&checkpoint.floats(&format!("{prefix}.{name}"), &shape)?);
         }
         Ok(parameters)
@@ -167,10 +166,6 @@ pub(crate) fn described(data: &Dataset) -> Result<Value, TrainError> {
 
 /// Version of what is written here.
 const FORMAT: u32 = 1;
-
-fn shapes(d_in: usize, d_sae: usize) -> [Vec<usize>; 4] {
-    [vec![d_in, d_sae], vec![d_sae], vec![d_sae, d_in], vec![d_in]]
-}
 
 /// Refuses what would make another training of it.
 fn same(prefix: &str, then: Option<&Value>, now: &Value) -> Result<(), TrainError> {

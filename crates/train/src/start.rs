@@ -4,6 +4,7 @@ use crate::memory::{READ_ONCE, Shares};
 use crate::options::{Normalize, Preset};
 use crate::{Plan, TrainError};
 use bae_data::{Dataset, Feed, Order, Purpose, RowMoments, RowSet, generator};
+use bae_model::architectures::Begin;
 use bae_model::initial::{self, Quantiser, Typical};
 use bae_model::{Normalisation, Parameters, layer_norm};
 use ndarray::Array1;
@@ -61,6 +62,12 @@ impl Start {
             return Ok(Self { normalisation, parameters, noise: 0.0 });
         }
         let Plan { entropy_weight, d_sae, .. } = *plan;
+        let begin = plan.kind.map_or(Begin::Bits, |kind| kind.recipe().start);
+        if let (Some(kind), Begin::Tied) = (plan.kind, begin) {
+            let mut parameters = initial::tied(&mut random, d_in, d_sae);
+            parameters.add_per_feature(kind);
+            return Ok(Self { normalisation, parameters: typical.fold(&parameters), noise: 0.0 });
+        }
         let size = if plan.normalize == Normalize::Default { 1.0 } else { rms };
         let quantiser = Quantiser { rows: rows.view(), typical: size, entropy_weight, d_sae };
         let (parameters, step) = quantiser.draw(&mut random, cancel)?;

@@ -11,8 +11,8 @@ use crate::start::{Start, moments};
 use crate::{Applied, Engine, Evaluation, Event, Plan, TrainError, Validation};
 use bae_data::{Dataset, Feed, LAYER_NORM, Order, Purpose, RowSet, generator, model_config};
 use bae_model::{
-    Backend, Batch, Cpu, ModelError, Normalisation, Objective, Parameters, StepStats, Target, TrainingState,
-    layer_norm,
+    Architecture, Backend, Batch, Cpu, ModelError, Normalisation, Objective, Parameters, StepStats, Target,
+    TrainingState, layer_norm,
 };
 use ndarray::Array2;
 use rand_distr::{Distribution, StandardNormal};
@@ -61,6 +61,8 @@ pub(crate) struct Run<'a> {
     /// Steps begun whose statistics have not come back yet.
     sent: VecDeque<Sent>,
     normalisation: Normalisation,
+    /// What a trained model is applied as.
+    applied: Architecture,
     progress: Progress,
     /// The best model so far, as `progress` tells of it; before there is one, what training started from, which is finite.
     best: Arc<Parameters>,
@@ -91,7 +93,8 @@ impl<'a> Run<'a> {
         let begin = || Start::new(plan, moments.as_ref(), feed, cancel);
         let Start { normalisation, parameters, noise } = engine.install(begin)?;
         let model = engine.trained(&parameters, plan.task(data.d_in(), training.count()), false)?;
-        let best = Arc::new(engine.install(|| normalisation.fold(&parameters)));
+        let (applied, best) = plan.applied(engine.install(|| normalisation.fold(&parameters)));
+        let best = Arc::new(best);
         let progress = Progress { noise, ..Progress::default() };
         let sent = VecDeque::new();
         let mut run = Self {
@@ -100,6 +103,7 @@ impl<'a> Run<'a> {
             model,
             sent,
             normalisation,
+            applied,
             progress,
             best,
             listeners,
@@ -129,7 +133,7 @@ impl<'a> Run<'a> {
         let Inputs { data, training, plan, .. } = inputs;
         let mut model = engine.trained(&state.parameters, plan.task(data.d_in(), training.count()), false)?;
         model.restore(&state)?;
-        let current = engine.install(|| normalisation.fold(&state.parameters));
+        let (applied, current) = plan.applied(engine.install(|| normalisation.fold(&state.parameters)));
         let best = match (&progress.best, &*listeners.folder) {
             (Some(best), Some(folder)) if best.step != progress.step => folder.best(best.step)?,
             _ => current,
@@ -142,6 +146,7 @@ impl<'a> Run<'a> {
             model,
             sent,
             normalisation,
+            applied,
             progress,
             best,
             listeners,
@@ -485,7 +490,8 @@ impl<'a> Run<'a> {
         self.progress.seconds = self.seconds();
         self.began = Instant::now();
         let training = self.model.state()?;
-        let model = self.engine.install(|| self.normalisation.fold(&training.parameters));
+        let folded = self.engine.install(|| self.normalisation.fold(&training.parameters));
+        let (_, model) = plan.applied(folded);
         let config = model_config(&model, &self.settings());
         let step = self.progress.step;
         let best = self.progress.best.as_ref().filter(|best| best.step != step);
@@ -522,7 +528,8 @@ impl<'a> Run<'a> {
     /// The model as it would be saved now: it takes raw hidden states.
     fn folded(&self) -> Result<Arc<Parameters>, TrainError> {
         let (parameters, normalisation) = (self.model.parameters()?, &self.normalisation);
-        Ok(Arc::new(self.engine.install(|| normalisation.fold(&parameters))))
+        let folded = self.engine.install(|| normalisation.fold(&parameters));
+        Ok(Arc::new(self.inputs.plan.applied(folded).1))
     }
 
     /// Measures a model as it would be saved on the held-out rows, if there are any.
@@ -534,8 +541,8 @@ impl<'a> Run<'a> {
     fn measure(&mut self, model: &Parameters, rows: &Feed) -> Result<(Evaluation, f64), TrainError> {
         let Inputs { plan, cancel, .. } = self.inputs;
         let applied = Applied {
-            backend: self.engine.applied(model)?,
-            architecture: plan.architecture(),
+            backend: self.engine.applied(&self.applied, model)?,
+            architecture: self.applied,
             layer_norm: plan.normalize == Normalize::LayerNorm,
         };
         let mut pace = Pace::default();

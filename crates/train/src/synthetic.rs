@@ -147,7 +147,7 @@ pub fn synthetic(
     }
     let engine = Engine::choose(&training.device, training.threads, plan.task(d_in, rows))?;
     let applied = Applied {
-        backend: engine.applied(&model)?,
+        backend: engine.applied(&plan.architecture(), &model)?,
         architecture: plan.architecture(),
         layer_norm: plan.normalize == Normalize::LayerNorm,
     };

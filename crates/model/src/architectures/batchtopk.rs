@@ -1,5 +1,6 @@
 use super::topk::Revival;
-use super::{Auxiliary, Coding, Column, Entries, Pass, Pull, Real, Tensors};
+use super::{Auxiliary, Coding, Column, Entries, Kind, Named, Pass, Pull, Real, Recipe, Settings, Tensors, Threshold};
+use crate::{Architecture, Parameters};
 use ndarray::{ArrayView2, ArrayViewMut1};
 
 /// The n · k largest pre-activations of a batch of n rows, where they are above 0 (Bussmann et al. 2024): rows may differ in how
@@ -17,6 +18,20 @@ pub struct BatchTopK {
 
 /// Share of a new batch's smallest value in the threshold.
 const RATE: f64 = 0.01;
+
+impl Named for BatchTopK {
+    const NAME: &'static str = "batchtopk";
+    const OPTIONS: &'static [&'static str] = &["k"];
+    const RECIPE: Recipe = Recipe { k: Some(32), ..Recipe::PLAIN };
+
+    fn with(settings: &Settings) -> Result<Self, String> {
+        Ok(Self { k: settings.k()?, revival: Revival::after(settings.dead_after) })
+    }
+
+    fn applied(&self, _: &mut Parameters) -> Option<Architecture> {
+        Some(Architecture::of(Kind::Threshold(Threshold)))
+    }
+}
 
 impl<T: Real> Coding<T> for BatchTopK {
     fn per_feature(&self) -> &'static [(&'static str, f32)] {

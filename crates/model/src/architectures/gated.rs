@@ -1,5 +1,5 @@
 use super::relu::l1;
-use super::{Auxiliary, Coding, Column, Entries, Pass, Pull, Real, Tensors};
+use super::{Auxiliary, Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
 use ndarray::ArrayView2;
 
 /// h = [z > 0] · max((z − b_enc) · exp(r_mag) + b_mag, 0): whether a feature is on and how much are two things (Rajamanoharan et al. 2024a).
@@ -7,6 +7,16 @@ use ndarray::ArrayView2;
 /// penalty = mean over rows of Σ_j max(z_j, 0) · ‖W_dec,j‖; and max(z, 0) must reconstruct too, through a decoder that does not learn from it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gated;
+
+impl Named for Gated {
+    const NAME: &'static str = "gated";
+    const OPTIONS: &'static [&'static str] = &["sparsityWeight"];
+    const RECIPE: Recipe = Recipe { sparsity_weight: 5e-3, ..Recipe::PLAIN };
+
+    fn with(_: &Settings) -> Result<Self, String> {
+        Ok(Self)
+    }
+}
 
 impl<T: Real> Coding<T> for Gated {
     fn per_feature(&self) -> &'static [(&'static str, f32)] {

@@ -1,5 +1,6 @@
 use super::topk::Revival;
-use super::{Auxiliary, BatchTopK, Coding, Column, Entries, Pass, Pull, Real, Tensors};
+use super::{Auxiliary, BatchTopK, Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
+use crate::{Architecture, Parameters};
 use ndarray::{ArrayView2, ArrayViewMut1};
 
 /// BatchTopK whose first features must reconstruct alone, too: prefixes of 1/16, 1/8, 1/4, 1/2 and all of the features, the loss
@@ -15,6 +16,20 @@ pub struct Matryoshka {
 impl Matryoshka {
     fn inner(&self) -> BatchTopK {
         BatchTopK { k: self.k, revival: self.revival }
+    }
+}
+
+impl Named for Matryoshka {
+    const NAME: &'static str = "matryoshka-batchtopk";
+    const OPTIONS: &'static [&'static str] = &["k"];
+    const RECIPE: Recipe = Recipe { k: Some(32), ..Recipe::PLAIN };
+
+    fn with(settings: &Settings) -> Result<Self, String> {
+        Ok(Self { k: settings.k()?, revival: Revival::after(settings.dead_after) })
+    }
+
+    fn applied(&self, parameters: &mut Parameters) -> Option<Architecture> {
+        self.inner().applied(parameters)
     }
 }
 

@@ -6,11 +6,13 @@
 
 mod entries;
 mod real;
+mod settings;
 
 pub use entries::{Entries, Row};
 pub use real::Real;
+pub use settings::{Begin, Named, Recipe, Settings};
 
-use crate::Objective;
+use crate::{Architecture, Objective, Parameters};
 use ndarray::{ArrayView2, ArrayViewMut1};
 use std::fmt::Debug;
 
@@ -144,6 +146,45 @@ macro_rules! architectures {
                 match self {
                     $(Kind::$Type(coding) => coding),*
                 }
+            }
+
+            /// Names of all that can be trained, with the training options that are theirs.
+            pub fn names() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+                let all = [$((<$Type as Named>::NAME, <$Type as Named>::OPTIONS)),*];
+                all.into_iter().filter(|(name, _)| *name != Threshold::NAME)
+            }
+
+            /// The architecture of this name; `None` if there is none.
+            ///
+            /// # Errors
+            /// What is wrong with a setting.
+            pub fn named(name: &str, settings: Settings) -> Option<Result<Self, String>> {
+                $(if name == <$Type as Named>::NAME {
+                    let recipe = <$Type as Named>::RECIPE;
+                    let settings = Settings {
+                        k: settings.k.or(recipe.k),
+                        bits: settings.bits.or(recipe.bits),
+                        gradient_width: settings.gradient_width.or(recipe.gradient_width),
+                        ..settings
+                    };
+                    return Some(<$Type as Named>::with(&settings).map(Kind::$Type));
+                })*
+                None
+            }
+
+            /// How it is trained unless told otherwise.
+            pub fn recipe(&self) -> Recipe {
+                match self {
+                    $(Kind::$Type(_) => <$Type as Named>::RECIPE),*
+                }
+            }
+
+            /// The model that is saved and applied once one with these parameters is trained.
+            pub fn applied(self, mut parameters: Parameters) -> (Architecture, Parameters) {
+                let becomes = match self {
+                    $(Kind::$Type(named) => named.applied(&mut parameters)),*
+                };
+                (becomes.unwrap_or_else(|| Architecture::of(self)), parameters)
             }
         }
     };

@@ -1,4 +1,4 @@
-use super::{Coding, Column, Entries, Pass, Pull, Real, Tensors};
+use super::{Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
 use ndarray::ArrayView2;
 
 /// h = max(z, 0), with an L1 penalty: the first sparse autoencoders (Bricken et al. 2023; Cunningham et al. 2023).
@@ -8,6 +8,16 @@ use ndarray::ArrayView2;
 pub struct Relu {
     /// Whether the penalty weighs a feature by its decoder row's norm; the published code of the Binary Autoencoder does not.
     pub by_norm: bool,
+}
+
+impl Named for Relu {
+    const NAME: &'static str = "relu";
+    const OPTIONS: &'static [&'static str] = &["sparsityWeight"];
+    const RECIPE: Recipe = Recipe { sparsity_weight: 5e-3, ..Recipe::PLAIN };
+
+    fn with(_: &Settings) -> Result<Self, String> {
+        Ok(Self { by_norm: true })
+    }
 }
 
 impl<T: Real> Coding<T> for Relu {

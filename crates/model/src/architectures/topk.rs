@@ -1,4 +1,4 @@
-use super::{Auxiliary, Coding, Column, Entries, Pass, Pull, Real, Row, Tensors};
+use super::{Auxiliary, Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Row, Settings, Tensors};
 use ndarray::ArrayView2;
 
 /// The k largest pre-activations of each row, where they are above 0 (Gao et al. 2024). Among equal ones the first are kept.
@@ -21,6 +21,16 @@ pub struct Revival {
     pub dead_after: u32,
 }
 
+impl Named for TopK {
+    const NAME: &'static str = "topk";
+    const OPTIONS: &'static [&'static str] = &["k"];
+    const RECIPE: Recipe = Recipe { k: Some(32), ..Recipe::PLAIN };
+
+    fn with(settings: &Settings) -> Result<Self, String> {
+        Ok(Self { k: settings.k()?, revival: Revival::after(settings.dead_after) })
+    }
+}
+
 impl<T: Real> Coding<T> for TopK {
     fn encode(&self, z: ArrayView2<T>, _: &Tensors<T>, _: Pass) -> Entries<T> {
         Entries::by_rows(z, |_, z, row| k_largest(z, self.k, |_| true, row))
@@ -35,7 +45,15 @@ impl<T: Real> Coding<T> for TopK {
     }
 }
 
+/// Weight of the auxiliary loss (Gao et al. 2024).
+const REVIVAL: f64 = 1.0 / 32.0;
+
 impl Revival {
+    /// At the usual weight.
+    pub(super) fn after(steps: u32) -> Self {
+        Self { weight: REVIVAL, dead_after: steps }
+    }
+
     /// What the dead features are to learn, if there are any. As many of them as are half the width of a hidden state take part, as in the
     /// paper; the width is not known here, so half of an eighth of all features stands for it.
     pub(super) fn auxiliary<T: Real>(&self, z: ArrayView2<T>, idle: &[u32]) -> Option<Auxiliary<T>> {

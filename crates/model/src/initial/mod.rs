@@ -12,6 +12,7 @@ use crate::Parameters;
 use ndarray::Array;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
 
 /// Weights and biases uniform in ±1/√fan-in, as the published code draws them (PyTorch's linear layers).
 pub fn published(rng: &mut ChaCha8Rng, d_in: usize, d_sae: usize) -> Parameters {
@@ -26,4 +27,16 @@ pub fn published(rng: &mut ChaCha8Rng, d_in: usize, d_sae: usize) -> Parameters 
         b_dec: Array::from_shape_simple_fn(d_in, || uniform(d_sae)),
         per_feature: vec![],
     }
+}
+
+/// Random directions of norm 1 to decode by, and the same turned round to encode by; biases 0.
+pub fn tied(rng: &mut ChaCha8Rng, d_in: usize, d_sae: usize) -> Parameters {
+    let mut parameters = Parameters::zeros(d_in, d_sae, d_in);
+    for mut row in parameters.w_dec.rows_mut() {
+        row.mapv_inplace(|_| StandardNormal.sample(rng));
+        let norm = row.iter().map(|&w: &f32| f64::from(w) * f64::from(w)).sum::<f64>().sqrt();
+        row.mapv_inplace(|w| (f64::from(w) / norm.max(f64::MIN_POSITIVE)) as f32);
+    }
+    parameters.w_enc.assign(&parameters.w_dec.t());
+    parameters
 }

@@ -38,6 +38,7 @@ fn objective(case: &Case) -> Objective {
         covariance_weight: case.number("cov_weight", 0.0),
         entropy_threshold: case.number("threshold", 0.0),
         l1_weight: case.number("l1_weight", 0.0),
+        sparsity_weight: 0.0,
         as_published: true,
     }
 }

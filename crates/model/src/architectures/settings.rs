@@ -1,0 +1,105 @@
+use crate::{Architecture, Parameters};
+
+/// What an architecture can be asked for, beside its name.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Features that are on in a row.
+    pub k: Option<usize>,
+    /// Bits of a feature's code.
+    pub bits: Option<u32>,
+    /// Width of the estimator that stands for a step's derivative, in units of the pre-activation.
+    pub gradient_width: Option<f64>,
+    /// Steps without being on after which a feature is dead.
+    pub dead_after: u32,
+    /// Seed of what is random in a step.
+    pub seed: u64,
+}
+
+impl Settings {
+    /// `k`, which the recipe gives where the user did not.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn k(&self) -> Result<usize, String> {
+        match self.k {
+            Some(k) if k > 0 => Ok(k),
+            _ => Err("k is 0: it must be at least 1".into()),
+        }
+    }
+
+    /// `gradient_width`, likewise.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn width(&self) -> Result<f64, String> {
+        match self.gradient_width {
+            Some(width) if width > 0.0 && width.is_finite() => Ok(width),
+            width => Err(format!("gradientWidth is {}: it must be above 0", width.unwrap_or_default())),
+        }
+    }
+}
+
+/// How an architecture is asked for, and trained unless told otherwise.
+pub trait Named: Sized {
+    /// Its name in JSON and on the command line.
+    const NAME: &'static str;
+    /// Training options, by their names in JSON, that not all architectures have and this one does.
+    const OPTIONS: &'static [&'static str] = &[];
+    /// Recipe.
+    const RECIPE: Recipe;
+
+    /// With these settings.
+    ///
+    /// # Errors
+    /// What is wrong with one of them, and what it may be.
+    fn with(settings: &Settings) -> Result<Self, String>;
+
+    /// What a trained model becomes where it is saved and applied: its parameters are changed, its new architecture is returned.
+    /// `None` where it stays what it is.
+    fn applied(&self, _parameters: &mut Parameters) -> Option<Architecture> {
+        None
+    }
+}
+
+/// What training takes unless told otherwise: found by `npm run experiment:architectures` (docs/comparison.md).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recipe {
+    /// Features that are on in a row, where that is fixed.
+    pub k: Option<usize>,
+    /// Bits of a feature's code, where they can be chosen.
+    pub bits: Option<u32>,
+    /// Width of the estimator of a step's gradient, where there is one.
+    pub gradient_width: Option<f64>,
+    /// Adam's learning rate at its highest.
+    pub learning_rate: f64,
+    /// Weight of the sparsity penalty, in units of squared error of the training space.
+    pub sparsity_weight: f64,
+    /// Weight of Σ_j H(feature j), in units of squared error a bit.
+    pub entropy_weight: f64,
+    /// What it starts from.
+    pub start: Begin,
+}
+
+/// What training starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// Random directions: the encoder is the decoder turned round.
+    Tied,
+    /// The quantiser that Binary Autoencoders start from.
+    Bits,
+    /// What [`super::Kind::fit`] finds; no step follows.
+    Fitted,
+}
+
+impl Recipe {
+    /// Of a sparse autoencoder without settings and penalties.
+    pub const PLAIN: Self = Self {
+        k: None,
+        bits: None,
+        gradient_width: None,
+        learning_rate: 1e-3,
+        sparsity_weight: 0.0,
+        entropy_weight: 0.0,
+        start: Begin::Tied,
+    };
+}
