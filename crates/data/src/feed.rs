@@ -84,6 +84,16 @@ impl<'a> Feed<'a> {
         self.data.d_out()
     }
 
+    /// Values of a row as it is read: `d_in`, and those of its target.
+    pub fn width(&self) -> usize {
+        self.data.width()
+    }
+
+    /// Whether there are targets.
+    pub fn has_target(&self) -> bool {
+        self.data.has_target()
+    }
+
     /// Takes rows `[n, width]` of the data apart: hidden states `[n, d_in]`, and their targets `[n, d_out]` where there are some.
     pub fn apart(&self, rows: Array2<f32>) -> (Array2<f32>, Option<Array2<f32>>) {
         if !self.data.has_target() {
