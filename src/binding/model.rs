@@ -3,9 +3,9 @@ use crate::error::Failure;
 use crate::job::{self, Context, End, Events, Job};
 use crate::states::{Chosen, Held, States};
 use bae_codes::BitMatrix;
-use bae_data::{CodesWriter, LAYER_NORM, load_model, save_model};
+use bae_data::{CodesWriter, LoadedModel, load_model, save_model};
 use bae_gpu::Widths;
-use bae_model::{Architecture, Cpu, Estimator, Parameters, Precision};
+use bae_model::{Architecture, Cpu, Precision};
 use bae_train::{Applied, Engine, MAX_THREADS, Task, encode_chunks, evaluate, yardsticks};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -32,13 +32,8 @@ pub struct Loaded {
 
 impl Loaded {
     /// A model on all threads of the machine.
-    pub fn new(parameters: Parameters, config: Map<String, Value>) -> Self {
-        // only the squarewave steps elsewhere than at 0; folders of other origin name no estimator
-        let named = config.get("training").and_then(|training| training.get("estimator"));
-        let estimator = named.and_then(|named| serde_json::from_value(named.clone()).ok());
-        let estimator = estimator.unwrap_or(Estimator::Identity);
-        let architecture = Architecture::binary(estimator);
-        let layer_norm = config.get("normalize_activations").is_some_and(|how| how == LAYER_NORM);
+    pub fn new(model: LoadedModel) -> Self {
+        let LoadedModel { parameters, architecture, layer_norm, config } = model;
         Self { cpu: Cpu::new(&parameters, 0), architecture, layer_norm, config }
     }
 
@@ -125,8 +120,8 @@ pub fn start_load(
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     job::start(on_event, move |context| {
-        let (parameters, config) = load_model(Path::new(&dir))?;
-        context.leave(|output| output.model = Some(Arc::new(Loaded::new(parameters, config))));
+        let model = load_model(Path::new(&dir))?;
+        context.leave(|output| output.model = Some(Arc::new(Loaded::new(model))));
         Ok(End::Done(json!({ "model": dir })))
     })
 }
@@ -141,7 +136,8 @@ pub fn start_save(
 ) -> Result<Job, &'static str> {
     let model = model.get()?;
     job::start(on_event, move |_| {
-        save_model(Path::new(&dir), &model.cpu.parameters(), &model.config, overwrite)?;
+        let parameters = model.cpu.parameters();
+        save_model(Path::new(&dir), &model.architecture, &parameters, &model.config, overwrite)?;
         Ok(End::Done(json!({ "model": dir })))
     })
 }

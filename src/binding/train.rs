@@ -2,7 +2,7 @@ use crate::error::Failure;
 use crate::job::{self, Context, End, Events, Job};
 use crate::model::Loaded;
 use crate::states::States;
-use bae_data::model_config;
+use bae_data::{LAYER_NORM, LoadedModel, model_config};
 use bae_train::{Outcome, Stopped, TrainOptions};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
@@ -48,7 +48,7 @@ fn options_of(json: &str) -> std::result::Result<TrainOptions, Failure> {
 
 /// Hands over what a run came to, also when it was stopped.
 fn finish(context: &Context, outcome: Outcome) -> std::result::Result<End, Failure> {
-    let Outcome { model, settings, summary, history, stopped, saved, checkpoint, .. } = outcome;
+    let Outcome { model, architecture, settings, summary, history, stopped, saved, checkpoint, .. } = outcome;
     let shown = |path: Option<PathBuf>| path.map(|path| path.display().to_string());
     let (saved, checkpoint) = (shown(saved), shown(checkpoint));
     match stopped {
@@ -67,8 +67,10 @@ fn finish(context: &Context, outcome: Outcome) -> std::result::Result<End, Failu
             let mut done = json!(summary);
             done["model"] = json!(saved);
             done["history"] = json!(history);
-            let config = model_config(&model, &settings);
-            let loaded = Arc::new(Loaded::new(model, config));
+            let config = model_config(&architecture, &model, &settings);
+            let layer_norm = config.get("normalize_activations").is_some_and(|how| how == LAYER_NORM);
+            let model = LoadedModel { parameters: model, architecture, layer_norm, config };
+            let loaded = Arc::new(Loaded::new(model));
             context.leave(|output| output.model = Some(loaded));
             Ok(End::Done(done))
         }

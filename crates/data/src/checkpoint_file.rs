@@ -13,7 +13,7 @@ use crate::model_file::{load_model, write_file, write_model};
 use crate::numbers::{Element, read_values};
 use crate::safetensors_file::Header;
 use crate::tensors_out::{Values, write_tensors};
-use bae_model::Parameters;
+use bae_model::{Architecture, Parameters};
 
 /// Tensors of the state of a training.
 const TENSORS: &str = "training.safetensors";
@@ -37,11 +37,12 @@ pub struct StoredCheckpoint {
 /// As [`crate::save_model`].
 pub fn write_summed_model(
     dir: &Path,
+    architecture: &Architecture,
     model: &Parameters,
     config: &Map<String, Value>,
 ) -> Result<(), DataError> {
     write_folder(dir, true, |new| {
-        write_model(new, model, config)?;
+        write_model(new, architecture, model, config)?;
         write_sums(new)
     })
 }
@@ -53,12 +54,12 @@ pub fn write_summed_model(
 /// As [`crate::save_model`].
 pub fn write_checkpoint(
     dir: &Path,
-    (model, config): (&Parameters, &Map<String, Value>),
+    (architecture, model, config): (&Architecture, &Parameters, &Map<String, Value>),
     tensors: &[(String, Vec<usize>, Values)],
     state: &Map<String, Value>,
 ) -> Result<(), DataError> {
     write_folder(dir, true, |new| {
-        write_model(new, model, config)?;
+        write_model(new, architecture, model, config)?;
         let tensors: Vec<_> =
             tensors.iter().map(|(name, shape, values)| (&**name, &**shape, *values)).collect();
         write_file(&new.join(TENSORS), |file| write_tensors(file, &[], &tensors))?;
@@ -90,7 +91,7 @@ pub fn read_checkpoint(dir: &Path) -> Result<StoredCheckpoint, DataError> {
 /// As [`read_checkpoint`] and [`load_model`].
 pub fn read_summed_model(dir: &Path) -> Result<Parameters, DataError> {
     check_sums(dir, &[])?;
-    Ok(load_model(dir)?.0)
+    Ok(load_model(dir)?.parameters)
 }
 
 impl StoredCheckpoint {

@@ -9,10 +9,11 @@ use crate::column::Column;
 use crate::dataset::Dataset;
 use crate::error::DataError;
 use crate::input_file::InputFile;
-use crate::model_file::{CONFIG, StoredModel, WEIGHTS};
+use crate::model_file::{CONFIG, WEIGHTS, open_model};
 use crate::open;
 use crate::safetensors_file::Header;
 use crate::statistics_file::{is_statistics, load_statistics};
+use crate::stored_model::{StoredModel, Widths};
 
 /// Describes what lies at `path`, from headers alone.
 ///
@@ -49,7 +50,7 @@ pub fn inspect(path: &str) -> Result<Value, DataError> {
 }
 
 fn model(dir: &Path) -> Result<Value, DataError> {
-    let StoredModel { d_in, d_sae, config, .. } = StoredModel::open(dir)?;
+    let StoredModel { widths: Widths { d_in, d_sae, .. }, config, .. } = open_model(dir)?;
     let cannot = |error| DataError::io("list", dir, error, "check the folder's permissions");
     let mut files = BTreeSet::new();
     for entry in fs::read_dir(dir).map_err(cannot)? {

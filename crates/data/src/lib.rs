@@ -16,6 +16,7 @@ mod input_file;
 mod inspect;
 mod kept_files;
 mod layers;
+mod layout;
 mod lock;
 mod model_file;
 mod moments;
@@ -35,6 +36,7 @@ mod selection;
 mod split;
 mod spool;
 mod statistics_file;
+mod stored_model;
 mod synthetic;
 mod table;
 mod tensor_file;
@@ -56,7 +58,9 @@ pub use inspect::inspect;
 pub use kept_files::KeptFiles;
 pub use layers::{Layers, NamedFile, files_of, layers_of};
 pub use lock::FolderLock;
-pub use model_file::{LAYER_NORM, load_model, model_config, parameters_checksum, save_model, write_model};
+pub use model_file::{
+    LAYER_NORM, LoadedModel, load_model, model_config, parameters_checksum, save_model, write_model,
+};
 pub use moments::RowMoments;
 pub use open::{EXTENSIONS, open_kept_sources, open_sources};
 pub use random::{Purpose, generator};

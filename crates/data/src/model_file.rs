@@ -2,17 +2,15 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use bae_model::{Parameters, TENSORS};
-use ndarray::ArrayView2;
+use bae_model::{Architecture, Parameters};
 use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::dataset::check_finite;
 use crate::error::DataError;
 use crate::folder::{cannot_write, write_folder};
 use crate::input_file::InputFile;
-use crate::numbers::{Element, read_values};
-use crate::safetensors_file::Header;
+use crate::layout::{self, Layout};
+use crate::stored_model::{Folds, StoredModel, WeightsFile, Widths, check_tensor};
 use crate::tensors_out::{Values, write_tensors};
 
 pub(crate) const WEIGHTS: &str = "sae_weights.safetensors";
@@ -21,21 +19,22 @@ pub(crate) const CONFIG: &str = "cfg.json";
 /// What `cfg.json` says under `normalize_activations` of a model whose rows are layer-normalised before they are encoded.
 pub const LAYER_NORM: &str = "layer_norm";
 
-/// Writes a model folder, all or nothing: weights, and `config` with the keys that sparse-autoencoder tools read
-/// (`architecture`, `d_in`, `d_sae`, `dtype`, `apply_b_dec_to_input` are set here, `metadata` added if absent).
+/// Writes a model folder, all or nothing: weights, and `settings` with the keys that sparse-autoencoder tools read (those of
+/// [`model_config`] are set here, `metadata` added if absent). `architecture` is what the model is applied as.
 ///
 /// With `overwrite` a model already there is replaced; other files in its folder stay.
 ///
 /// # Errors
-/// `IO` if the folder holds something and `overwrite` is false or it cannot be written, `NOT_FINITE` or
-/// `SHAPE_MISMATCH` for parameters that no reader would take. Nothing is left of a model that failed.
+/// `IO` if the folder holds something and `overwrite` is false or it cannot be written, `NOT_FINITE` for parameters that no reader
+/// would take, `UNSUPPORTED_FORMAT` for an architecture that is only trained. Nothing is left of a model that failed.
 pub fn save_model(
     dir: &Path,
+    architecture: &Architecture,
     parameters: &Parameters,
-    config: &Map<String, Value>,
+    settings: &Map<String, Value>,
     overwrite: bool,
 ) -> Result<(), DataError> {
-    write_folder(dir, overwrite, |new| write_model(new, parameters, config))
+    write_folder(dir, overwrite, |new| write_model(new, architecture, parameters, settings))
 }
 
 /// A checksum (XXH3, 128 bits, hexadecimal) that tells a model's parameters from those of other models: not a safeguard against
@@ -63,37 +62,51 @@ pub fn parameters_checksum(parameters: &Parameters) -> String {
 /// As [`save_model`].
 pub fn write_model(
     dir: &Path,
+    architecture: &Architecture,
     parameters: &Parameters,
-    config: &Map<String, Value>,
+    settings: &Map<String, Value>,
 ) -> Result<(), DataError> {
-    let (d_in, d_sae) = (parameters.d_in(), parameters.d_sae());
-    if parameters.d_out() != d_in {
-        return Err(DataError::shape(format!(
-            "a model file holds models that give back their input; this one takes width {d_in} and gives width {}",
-            parameters.d_out()
+    if Layout::of(architecture).is_none() {
+        return Err(DataError::format(format!(
+            "{architecture:?} is trained, not saved: save what it becomes when it is applied"
         )));
     }
     let weights = dir.join(WEIGHTS);
-    let shapes = shapes(d_in, d_sae);
-    for ((name, shape), values) in shapes.iter().zip(parameters.flat()) {
-        check_tensor(&weights, name, shape, values)?;
-    }
     let mut tensors = vec![];
-    for ((name, shape), values) in shapes.iter().zip(parameters.flat()) {
-        tensors.push((*name, shape.as_slice(), Values::F32(values)));
+    for (((name, _), (_, shape)), values) in
+        layout::tensors_of(architecture).into_iter().zip(parameters.shapes()).zip(parameters.flat())
+    {
+        check_tensor(&format!("{}#{name}", weights.display()), &shape, values)?;
+        tensors.push((name, shape, values));
     }
+    let tensors: Vec<_> =
+        tensors.iter().map(|(name, shape, values)| (*name, &shape[..], Values::F32(values))).collect();
     write_file(&weights, |file| write_tensors(file, &[], &tensors))?;
 
-    let config = model_config(parameters, config);
+    let config = model_config(architecture, parameters, settings);
     write_file(&dir.join(CONFIG), |file| writeln!(file, "{:#}", Value::Object(config)))
 }
 
-/// What `cfg.json` says of these parameters: the keys that sparse-autoencoder tools read, then those of `settings`.
-pub fn model_config(parameters: &Parameters, settings: &Map<String, Value>) -> Map<String, Value> {
+/// What `cfg.json` says of this model: the keys that sparse-autoencoder tools read, then those of `settings`.
+///
+/// A model is a transcoder if its widths differ or `settings` has `d_out`.
+pub fn model_config(
+    architecture: &Architecture,
+    parameters: &Parameters,
+    settings: &Map<String, Value>,
+) -> Map<String, Value> {
+    let (d_in, d_out) = (parameters.d_in(), parameters.d_out());
+    let is_transcoder = d_in != d_out || settings.contains_key("d_out");
     let mut config = Map::new();
-    config.insert("architecture".to_owned(), json!("bae"));
-    config.insert("d_in".to_owned(), json!(parameters.d_in()));
+    let layout = Layout::of(architecture);
+    let name = layout.as_ref().map_or("unsaved", |layout| layout.name(is_transcoder));
+    config.insert("architecture".to_owned(), json!(name));
+    config.insert("d_in".to_owned(), json!(d_in));
     config.insert("d_sae".to_owned(), json!(parameters.d_sae()));
+    if is_transcoder {
+        config.insert("d_out".to_owned(), json!(d_out));
+    }
+    config.extend(layout.into_iter().flat_map(|layout| layout.settings));
     config.insert("dtype".to_owned(), json!("float32"));
     config.insert("apply_b_dec_to_input".to_owned(), json!(false));
     config.insert(
@@ -108,86 +121,58 @@ pub fn model_config(parameters: &Parameters, settings: &Map<String, Value>) -> M
     config
 }
 
-/// Reads a model folder and its `cfg.json`.
+/// A model in memory, as a file has it: it takes raw hidden states.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadedModel {
+    /// Its weights, and what its architecture has beside them.
+    pub parameters: Parameters,
+    /// How it is applied; what it was trained as, `config` says under `training`.
+    pub architecture: Architecture,
+    /// Whether rows are layer-normalised before they are encoded ([`bae_model::layer_norm`]).
+    pub layer_norm: bool,
+    /// What its `cfg.json` says.
+    pub config: Map<String, Value>,
+}
+
+/// Reads a model folder.
 ///
 /// # Errors
-/// `IO`; `UNSUPPORTED_FORMAT` if it is another architecture's; `CORRUPT_FILE`, `SHAPE_MISMATCH` or `NOT_FINITE` if
+/// `IO`; `UNSUPPORTED_FORMAT` for an architecture that is not known; `CORRUPT_FILE`, `SHAPE_MISMATCH` or `NOT_FINITE` if
 /// tensors are missing, do not fit each other and `cfg.json`, or hold values that are no numbers.
-pub fn load_model(dir: &Path) -> Result<(Parameters, Map<String, Value>), DataError> {
-    let StoredModel { file, tensors, d_in, d_sae, config } = StoredModel::open(dir)?;
-    let mut parameters = Parameters::zeros(d_in, d_sae, d_in);
-    for (StoredTensor { name, shape, element, offset }, values) in
-        tensors.into_iter().zip(parameters.flat_mut())
-    {
-        read_values(&file, element, offset, values)?;
-        check_tensor(file.path(), name, &shape, values)?;
+pub fn load_model(dir: &Path) -> Result<LoadedModel, DataError> {
+    open_model(dir)?.load()
+}
+
+/// Reads everything of a model but the values.
+///
+/// # Errors
+/// As [`load_model`].
+pub(crate) fn open_model(dir: &Path) -> Result<StoredModel, DataError> {
+    if !dir.join(CONFIG).exists() && dir.join("checkpoints").is_dir() {
+        return Err(DataError::refused(format!(
+            "{0} holds a training that has not ended: its last models are in {0}/checkpoints, and bae train --resume goes on",
+            dir.display()
+        )));
     }
-    Ok((parameters, config))
+    let path = dir.join(CONFIG);
+    let config = read_config(&path)?;
+    let (architecture, widths, layer_norm) = described(&path, &config)?;
+    let Widths { d_in, d_sae, d_out } = widths;
+    let because = match d_out == d_in {
+        true => format!("d_in {d_in} and d_sae {d_sae} of {CONFIG}"),
+        false => format!("d_in {d_in}, d_sae {d_sae} and d_out {d_out} of {CONFIG}"),
+    };
+    let file = WeightsFile::open(&dir.join(WEIGHTS))?;
+    let four = [vec![d_in, d_sae], vec![d_sae], vec![d_sae, d_out], vec![d_out]];
+    let shapes = four.into_iter().chain(std::iter::repeat(vec![d_sae]));
+    let tensors = layout::tensors_of(&architecture).into_iter().zip(shapes);
+    let tensors = tensors.map(|((name, _), shape)| file.take(name, &shape, &because).map(Some));
+    let tensors = tensors.collect::<Result<_, _>>()?;
+    Ok(StoredModel { architecture, layer_norm, config, widths, tensors, folds: Folds::default() })
 }
 
-/// A model folder of which everything but the values has been read and found right.
-pub(crate) struct StoredModel {
-    file: InputFile,
-    tensors: Vec<StoredTensor>,
-    pub(crate) d_in: usize,
-    pub(crate) d_sae: usize,
-    pub(crate) config: Map<String, Value>,
-}
-
-struct StoredTensor {
-    name: &'static str,
-    shape: Vec<usize>,
-    element: Element,
-    offset: u64,
-}
-
-impl StoredModel {
-    pub(crate) fn open(dir: &Path) -> Result<Self, DataError> {
-        if !dir.join(CONFIG).exists() && dir.join("checkpoints").is_dir() {
-            return Err(DataError::refused(format!(
-                "{0} holds a training that has not ended: its last models are in {0}/checkpoints, and bae train --resume goes on",
-                dir.display()
-            )));
-        }
-        let (config, d_in, d_sae) = read_config(&dir.join(CONFIG))?;
-        let file = InputFile::open(&dir.join(WEIGHTS))?;
-        let header = Header::read(&file)?;
-        let path = file.path().display();
-        let mut tensors = Vec::with_capacity(4);
-        for (name, shape) in shapes(d_in, d_sae) {
-            let Some(tensor) = header.tensor(name) else {
-                return Err(DataError::corrupt(format!(
-                    "{path} has no tensor {name}, only {}; save the model again",
-                    header.listing()
-                )));
-            };
-            let element = Element::of_safetensors(tensor.dtype).filter(|&element| element != Element::F64);
-            let Some(element) = element else {
-                return Err(DataError::format(format!(
-                    "{path}#{name} is of type {}; weights are F32, F16 or BF16: convert them",
-                    tensor.dtype
-                )));
-            };
-            if tensor.shape != shape {
-                return Err(DataError::shape(format!(
-                    "{path}#{name} has shape {:?}, but d_in {d_in} and d_sae {d_sae} of {CONFIG} make it {shape:?}; \
-                     these files are not of one model",
-                    tensor.shape
-                )));
-            }
-            tensors.push(StoredTensor { name, shape, element, offset: tensor.offset });
-        }
-        Ok(Self { file, tensors, d_in, d_sae, config })
-    }
-}
-
-fn shapes(d_in: usize, d_sae: usize) -> [(&'static str, Vec<usize>); 4] {
-    let [w_enc, b_enc, w_dec, b_dec] = TENSORS;
-    [(w_enc, vec![d_in, d_sae]), (b_enc, vec![d_sae]), (w_dec, vec![d_sae, d_in]), (b_dec, vec![d_in])]
-}
-
-/// The settings, d_in and d_sae.
-fn read_config(path: &Path) -> Result<(Map<String, Value>, usize, usize), DataError> {
+/// The settings that a file holds.
+pub(crate) fn read_config(path: &Path) -> Result<Map<String, Value>, DataError> {
     const MAX_BYTES: u64 = 16 << 20;
     let shown = path.display();
     let file = InputFile::open(path)?;
@@ -198,50 +183,48 @@ fn read_config(path: &Path) -> Result<(Map<String, Value>, usize, usize), DataEr
         )));
     }
     let bytes = file.bytes(0, file.size())?;
-    let config: Map<String, Value> = serde_json::from_slice(&bytes).map_err(|error| {
+    serde_json::from_slice(&bytes).map_err(|error| {
         DataError::corrupt(format!("{shown} is no JSON object: {error}; save the model again"))
-    })?;
-    match config.get("architecture") {
-        Some(Value::String(architecture)) if architecture == "bae" => {}
-        other => {
-            let other = other.map_or("absent".to_owned(), Value::to_string);
-            return Err(DataError::format(format!(
-                "{shown}: architecture is {other}; only \"bae\" models are read here"
-            )));
-        }
-    }
+    })
+}
+
+/// The architecture, the widths, and whether rows are layer-normalised.
+fn described(path: &Path, config: &Map<String, Value>) -> Result<(Architecture, Widths, bool), DataError> {
+    let shown = path.display();
+    let name = config.get("architecture");
+    let known = name.and_then(Value::as_str).and_then(|name| layout::architecture_of(name, config));
+    let Some(known) = known else {
+        let name = name.map_or("absent".to_owned(), Value::to_string);
+        return Err(DataError::format(format!(
+            "{shown}: architecture is {name}; read here are {}",
+            layout::KNOWN
+        )));
+    };
+    let (architecture, is_transcoder) =
+        known.map_err(|why| DataError::corrupt(format!("{shown}: {why}; save the model again")))?;
     if config.get("apply_b_dec_to_input").is_some_and(|value| value != &json!(false)) {
         return Err(DataError::format(format!(
             "{shown}: apply_b_dec_to_input is set; fold b_dec into b_enc and set it to false"
         )));
     }
-    match config.get("normalize_activations").and_then(Value::as_str) {
-        None | Some("none" | LAYER_NORM) => {}
+    let layer_norm = match config.get("normalize_activations").and_then(Value::as_str) {
+        None | Some("none") => false,
+        Some(LAYER_NORM) => true,
         Some(other) => {
             return Err(DataError::format(format!(
                 "{shown}: normalize_activations is \"{other}\"; fold it into the weights and set it to \"none\""
             )));
         }
-    }
-    let width = |key: &str| match config
-        .get(key)
-        .and_then(Value::as_u64)
-        .and_then(|width| usize::try_from(width).ok())
-    {
-        Some(width) if width > 0 => Ok(width),
-        _ => Err(DataError::corrupt(format!(
-            "{shown}: {key} is no positive whole number; save the model again"
-        ))),
+    };
+    let width = |key: &str| {
+        let width = config.get(key).and_then(Value::as_u64).and_then(|width| usize::try_from(width).ok());
+        width.filter(|&width| width > 0).ok_or_else(|| {
+            DataError::corrupt(format!("{shown}: {key} is no positive whole number; save the model again"))
+        })
     };
     let (d_in, d_sae) = (width("d_in")?, width("d_sae")?);
-    Ok((config, d_in, d_sae))
-}
-
-fn check_tensor(path: &Path, name: &str, shape: &[usize], values: &[f32]) -> Result<(), DataError> {
-    let columns = shape.last().copied().unwrap_or(1).max(1);
-    let rows = ArrayView2::from_shape((values.len() / columns, columns), values)
-        .expect("rows of the last dimension");
-    check_finite(rows, &format!("{}#{name}", path.display()), 0)
+    let d_out = if is_transcoder { width("d_out")? } else { d_in };
+    Ok((architecture, Widths { d_in, d_sae, d_out }, layer_norm))
 }
 
 pub(crate) fn write_file(

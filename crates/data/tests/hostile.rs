@@ -9,7 +9,7 @@ use bae_codes::BitMatrix;
 use bae_data::{
     CodesWriter, DataError, Dataset, Source, inspect, load_model, open_sources, read_codes, save_model,
 };
-use bae_model::Parameters;
+use bae_model::{Architecture, Estimator, Parameters};
 use cap::Cap;
 use ndarray::Array2;
 use proptest::prelude::*;
@@ -132,7 +132,14 @@ fn names_that_write_on_the_terminal() {
 /// One sound file of each kind, by name.
 static SOUND: LazyLock<Vec<(&str, Vec<u8>)>> = LazyLock::new(|| {
     let dir = tempdir().unwrap();
-    save_model(&dir.path().join("model"), &Parameters::zeros(3, 5, 3), &Map::new(), false).unwrap();
+    save_model(
+        &dir.path().join("model"),
+        &Architecture::binary(Estimator::Identity),
+        &Parameters::zeros(3, 5, 3),
+        &Map::new(),
+        false,
+    )
+    .unwrap();
     let path = dir.path().join("codes.safetensors");
     let mut writer = CodesWriter::create(&path, 11, 4, "m", false).unwrap();
     writer.append(&BitMatrix::zeros(4, 11)).unwrap();

@@ -6,7 +6,7 @@ use crate::steps::{Due, Inputs, Run};
 use crate::{Engine, EngineReport, Evaluation, Event, Plan, TrainError, TrainOptions};
 use bae_data::{Column, Dataset, Feed, Order, RowSet, Selection, Split};
 use bae_kernels::Isa;
-use bae_model::Parameters;
+use bae_model::{Architecture, Parameters};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
@@ -18,6 +18,8 @@ pub struct Outcome {
     /// The best model by the objective on the held-out rows (the last one if nothing is held out). It takes raw
     /// hidden states.
     pub model: Parameters,
+    /// What that model is applied as.
+    pub architecture: Architecture,
     /// What `cfg.json` says beside the widths: `training`, the complete settings, and `summary`, the figures.
     pub settings: Map<String, Value>,
     /// How `model` does, and how the run went.

@@ -3,10 +3,9 @@
 use crate::{Event, TrainError, TrainOptions};
 use bae_data::{
     DataError, FolderLock, PREFIX, StoredCheckpoint, Values, check_output, delete, delete_leftovers,
-    install_model, model_config, read_checkpoint, read_summed_model, write_checkpoint, write_model,
-    write_summed_model,
+    install_model, read_checkpoint, read_summed_model, write_checkpoint, write_model, write_summed_model,
 };
-use bae_model::Parameters;
+use bae_model::{Architecture, Parameters};
 use serde_json::{Map, Value, json};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -227,11 +226,16 @@ impl RunFolder {
         if let Some((best_step, best)) = saved.best {
             let path = self.best_of(best_step);
             if !path.exists() {
-                write_summed_model(&path, best, saved.config)?;
+                write_summed_model(&path, saved.architecture, best, saved.config)?;
             }
         }
         let path = self.checkpoint_of(step);
-        write_checkpoint(&path, (saved.model, saved.config), &saved.tensors, &saved.state)?;
+        write_checkpoint(
+            &path,
+            (saved.architecture, saved.model, saved.config),
+            &saved.tensors,
+            &saved.state,
+        )?;
         let _ = self.metrics.as_ref().map(File::sync_data);
         self.prune();
         Ok(path)
@@ -254,9 +258,13 @@ impl RunFolder {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn install(&mut self, model: &Parameters, settings: &Map<String, Value>) -> Result<(), TrainError> {
-        let config = model_config(model, settings);
-        Ok(install_model(&self.dir, RUN_PREFIX, |new| write_model(new, model, &config))?)
+    pub fn install(
+        &mut self,
+        architecture: &Architecture,
+        model: &Parameters,
+        settings: &Map<String, Value>,
+    ) -> Result<(), TrainError> {
+        Ok(install_model(&self.dir, RUN_PREFIX, |new| write_model(new, architecture, model, settings))?)
     }
 
     fn prune(&self) {
@@ -289,6 +297,8 @@ impl Drop for RunFolder {
 
 /// What a checkpoint is made of.
 pub(crate) struct Saved<'a> {
+    /// What the model is applied as.
+    pub architecture: &'a Architecture,
     /// The model as it is, taking raw hidden states.
     pub model: &'a Parameters,
     /// The best model so far, with its step.

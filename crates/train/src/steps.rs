@@ -217,7 +217,7 @@ impl<'a> Run<'a> {
         let mut saved = None;
         if let Some(folder) = self.listeners.folder.as_mut().filter(|_| stopped.is_none() || step > 0) {
             folder.keep();
-            match folder.install(&self.best, &settings) {
+            match folder.install(&self.applied, &self.best, &settings) {
                 Ok(()) => saved = Some(folder.dir().to_owned()),
                 // why it stopped matters more
                 Err(error) if stopped.is_some() => self.listeners.warn(error.to_string()),
@@ -230,6 +230,7 @@ impl<'a> Run<'a> {
             }
         }
         Ok(Outcome {
+            architecture: self.applied,
             model: Arc::unwrap_or_clone(self.best),
             settings,
             summary,
@@ -507,11 +508,12 @@ impl<'a> Run<'a> {
         self.began = Instant::now();
         let training = self.model.state()?;
         let folded = self.engine.install(|| self.spaces.fold(&training.parameters));
-        let (_, model) = plan.applied(folded);
-        let config = model_config(&model, &self.settings());
+        let (architecture, model) = plan.applied(folded);
+        let config = model_config(&architecture, &model, &self.settings());
         let step = self.progress.step;
         let best = self.progress.best.as_ref().filter(|best| best.step != step);
         let saved = Saved {
+            architecture: &architecture,
             model: &model,
             best: best.map(|best| (best.step, &*self.best)),
             config: &config,

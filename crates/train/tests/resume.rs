@@ -2,7 +2,7 @@
 
 mod states;
 
-use bae_data::{Dataset, MemorySource, load_model};
+use bae_data::{Dataset, LoadedModel, MemorySource, load_model};
 use bae_gpu::Wanted;
 use bae_train::{Event, Outcome, Stopped, TrainError, TrainOptions, train};
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ fn a_run_interrupted_at_any_step_ends_as_if_it_had_not_been() {
             }
             let resumed = run(&data, Some(&out), with(&more, "resume", true)).unwrap();
             assert_eq!(told(&resumed), told(&plain), "{more} {step}");
-            assert_eq!(load_model(&out).unwrap().0, plain.model);
+            assert_eq!(load_model(&out).unwrap().parameters, plain.model);
         }
     }
 }
@@ -321,7 +321,7 @@ fn a_normalised_run_saves_a_model_of_raw_states() {
         .unwrap();
         let validation = outcome.summary.validation.unwrap();
         assert!(validation.explained_variance > 0.6, "{normalize}: {validation:?}");
-        let (model, config) = load_model(&out).unwrap();
+        let LoadedModel { parameters: model, config, .. } = load_model(&out).unwrap();
         assert_eq!(model, outcome.model);
         let expected = (normalize == "layer-norm").then(|| json!("layer_norm"));
         assert_eq!(config.get("normalize_activations"), expected.as_ref());
@@ -406,7 +406,7 @@ fn what_was_learnt_before_data_failed_in_the_first_epoch_is_kept() {
     let steps = outcome.summary.steps;
     assert!(steps > 0 && outcome.summary.best_step == steps, "{steps}");
     let checkpoint = load_model(&out.join(format!("checkpoints/step-{steps:09}"))).unwrap();
-    assert_eq!(checkpoint.0, outcome.model);
+    assert_eq!(checkpoint.parameters, outcome.model);
 }
 
 #[test]

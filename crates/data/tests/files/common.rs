@@ -4,9 +4,15 @@ use std::fs;
 use std::path::Path;
 
 use bae_data::{Column, DataError, Dataset, Source, open_sources};
+use bae_model::{Architecture, Estimator};
 use ndarray::Array2;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+
+/// The Binary Autoencoder.
+pub fn bae() -> Architecture {
+    Architecture::binary(Estimator::Identity)
+}
 
 /// Writes a safetensors file with the crate of that name.
 pub fn write_safetensors(path: &Path, tensors: &[(&str, Dtype, &[usize], &[u8])]) {

@@ -7,7 +7,7 @@ use safetensors::Dtype;
 use serde_json::{Map, json};
 use tempfile::tempdir;
 
-use crate::common::{assert_error, npy_bytes, write_npy, write_safetensors};
+use crate::common::{assert_error, bae, npy_bytes, write_npy, write_safetensors};
 
 #[test]
 fn everything_is_described() {
@@ -15,7 +15,7 @@ fn everything_is_described() {
     let path = |name: &str| root.path().join(name).to_str().unwrap().to_owned();
 
     let model = path("model");
-    save_model(model.as_ref(), &Parameters::zeros(3, 5, 3), &Map::new(), false).unwrap();
+    save_model(model.as_ref(), &bae(), &Parameters::zeros(3, 5, 3), &Map::new(), false).unwrap();
     let described = inspect(&model).unwrap();
     assert_eq!(
         (&described["kind"], &described["dIn"], &described["dSae"]),

@@ -1,16 +1,18 @@
 use std::fs;
 use std::path::Path;
 
-use bae_data::{check_output, load_model, save_model, write_folder, write_model};
-use bae_model::Parameters;
+use bae_data::{LoadedModel, check_output, load_model, save_model, write_folder, write_model};
+use bae_model::architectures::{Gated, JumpRelu, Kind, Relu, Revival, Threshold, TopK};
+use bae_model::{Architecture, Parameters};
 use half::{bf16, f16};
+use ndarray::Array1;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 use tempfile::tempdir;
 
-use crate::common::{assert_error, f32_bytes, names, safetensors_bytes};
+use crate::common::{assert_error, bae, f32_bytes, names, safetensors_bytes};
 
 const FILES: [&str; 2] = ["cfg.json", "sae_weights.safetensors"];
 
@@ -28,7 +30,7 @@ fn config(value: Value) -> Map<String, Value> {
 
 fn save(dir: &Path, seed: u64) -> Parameters {
     let parameters = random_model(seed, 3, 5);
-    save_model(dir, &parameters, &Map::new(), false).unwrap();
+    save_model(dir, &bae(), &parameters, &Map::new(), false).unwrap();
     parameters
 }
 
@@ -39,8 +41,8 @@ fn a_model_comes_back_bit_for_bit() {
     let parameters = random_model(1, 300, 7);
     let settings =
         config(json!({ "seed": 3, "architecture": "no", "metadata": { "data": "a.npy" }, "d_sae": 0 }));
-    save_model(&dir, &parameters, &settings, false).unwrap();
-    let (again, cfg) = load_model(&dir).unwrap();
+    save_model(&dir, &bae(), &parameters, &settings, false).unwrap();
+    let LoadedModel { parameters: again, config: cfg, .. } = load_model(&dir).unwrap();
     assert_eq!(again, parameters);
     assert_eq!(
         Value::Object(cfg),
@@ -61,7 +63,7 @@ fn a_model_comes_back_bit_for_bit() {
     assert_eq!(tensors.tensor("b_dec").unwrap().data(), f32_bytes(parameters.b_dec.as_slice().unwrap()));
 
     let second = root.path().join("second");
-    save_model(&second, &parameters, &settings, false).unwrap();
+    save_model(&second, &bae(), &parameters, &settings, false).unwrap();
     for file in FILES {
         assert_eq!(
             fs::read(dir.join(file)).unwrap(),
@@ -69,6 +71,70 @@ fn a_model_comes_back_bit_for_bit() {
             "{file} is the same again"
         );
     }
+}
+
+/// Architectures as they are applied, each with what it has beside encoder and decoder.
+fn applied() -> [(Architecture, &'static [&'static str]); 5] {
+    let topk = Kind::TopK(TopK { k: 4, revival: Revival { weight: 0.0, dead_after: 0 } });
+    [
+        (bae(), &[]),
+        (Architecture::of(Kind::Relu(Relu { by_norm: true })), &[]),
+        (Architecture::of(topk), &[]),
+        (Architecture::of(Kind::Threshold(Threshold)), &["threshold"]),
+        (Architecture::of(Kind::Gated(Gated)), &["r_mag", "b_mag"]),
+    ]
+}
+
+#[test]
+fn every_architecture_and_its_transcoder_come_back() {
+    let root = tempdir().unwrap();
+    let mut seen = vec![];
+    for (architecture, more) in applied() {
+        for (d_out, settings) in [(3, json!({})), (4, json!({})), (3, json!({ "d_out": 3 }))] {
+            let mut random = ChaCha8Rng::seed_from_u64(d_out as u64);
+            let mut parameters = Parameters::<f32>::zeros(3, 5, d_out);
+            parameters.per_feature = more.iter().map(|name| (*name, Array1::zeros(5))).collect();
+            let parameters = parameters.map(|_| random.random_range(-2.0f32..2.0));
+            save_model(root.path(), &architecture, &parameters, &config(settings), true).unwrap();
+            let again = load_model(root.path()).unwrap();
+            assert_eq!((again.parameters, again.architecture), (parameters, architecture));
+            assert!(!again.layer_norm);
+            let bytes = fs::read(root.path().join("sae_weights.safetensors")).unwrap();
+            let mut names: Vec<_> = SafeTensors::deserialize(&bytes)
+                .unwrap()
+                .names()
+                .iter()
+                .map(|name| name.to_string())
+                .collect();
+            names.sort();
+            let name = again.config["architecture"].as_str().unwrap().to_owned();
+            seen.push(format!(
+                "{name} {} {}",
+                again.config.get("k").unwrap_or(&Value::Null),
+                names.join(" ")
+            ));
+            assert_eq!(
+                again.config.get("d_out"),
+                name.ends_with("transcoder").then(|| json!(d_out)).as_ref()
+            );
+        }
+    }
+    seen.dedup();
+    assert_eq!(
+        seen,
+        [
+            "bae null W_dec W_enc b_dec b_enc",
+            "bae_transcoder null W_dec W_enc b_dec b_enc",
+            "standard null W_dec W_enc b_dec b_enc",
+            "transcoder null W_dec W_enc b_dec b_enc",
+            "topk 4 W_dec W_enc b_dec b_enc",
+            "topk_transcoder 4 W_dec W_enc b_dec b_enc",
+            "jumprelu null W_dec W_enc b_dec b_enc threshold",
+            "jumprelu_transcoder null W_dec W_enc b_dec b_enc threshold",
+            "gated null W_dec W_enc b_dec b_gate b_mag r_mag",
+            "gated_transcoder null W_dec W_enc b_dec b_gate b_mag r_mag",
+        ]
+    );
 }
 
 #[test]
@@ -92,7 +158,7 @@ fn weights_of_16_bits_are_read() {
         let names = ["W_enc", "b_enc", "W_dec", "b_dec"];
         let tensors: Vec<_> = (0..4).map(|at| (names[at], dtype, shapes[at], &bytes[at][..])).collect();
         fs::write(root.path().join("sae_weights.safetensors"), safetensors_bytes(&tensors)).unwrap();
-        load_model(root.path()).unwrap().0
+        load_model(root.path()).unwrap().parameters
     };
     fs::write(root.path().join("cfg.json"), r#"{"architecture": "bae", "d_in": 3, "d_sae": 5}"#).unwrap();
     assert_eq!(
@@ -110,8 +176,8 @@ fn nothing_is_overwritten_unasked() {
     let first = save(&dir, 1);
     let refused = ["already holds a model", "choose another --out or pass --overwrite"];
     assert_error(check_output(&dir, false), "IO", &refused);
-    assert_error(save_model(&dir, &random_model(2, 3, 5), &Map::new(), false), "IO", &refused);
-    assert_eq!(load_model(&dir).unwrap().0, first);
+    assert_error(save_model(&dir, &bae(), &random_model(2, 3, 5), &Map::new(), false), "IO", &refused);
+    assert_eq!(load_model(&dir).unwrap().parameters, first);
 
     fs::create_dir(root.path().join("notes")).unwrap();
     fs::write(root.path().join("notes/a.txt"), "mine").unwrap();
@@ -148,8 +214,8 @@ fn overwriting_replaces_the_model_and_nothing_else() {
     fs::write(dir.join("plots/a.svg"), "<svg/>").unwrap();
     let second = random_model(2, 4, 6);
     check_output(&dir, true).unwrap();
-    save_model(&dir, &second, &config(json!({ "seed": 2 })), true).unwrap();
-    let (again, cfg) = load_model(&dir).unwrap();
+    save_model(&dir, &bae(), &second, &config(json!({ "seed": 2 })), true).unwrap();
+    let LoadedModel { parameters: again, config: cfg, .. } = load_model(&dir).unwrap();
     assert_eq!((again, &cfg["seed"]), (second, &json!(2)));
     assert_eq!(names(&dir), ["cfg.json", "metrics.jsonl", "plots", "sae_weights.safetensors"]);
     assert_eq!(fs::read_to_string(dir.join("plots/a.svg")).unwrap(), "<svg/>");
@@ -163,33 +229,30 @@ fn a_failure_leaves_what_was_there() {
     let mut bad = random_model(1, 3, 5);
     bad.w_dec[(4, 2)] = f32::NAN;
     let at = ["sae_weights.safetensors#W_dec: row 4, column 2 is NaN"];
-    assert_error(save_model(&dir, &bad, &Map::new(), false), "NOT_FINITE", &at);
+    assert_error(save_model(&dir, &bae(), &bad, &Map::new(), false), "NOT_FINITE", &at);
     assert!(names(root.path()).is_empty());
-    let transcoder = Parameters::zeros(3, 5, 4);
-    assert_error(
-        save_model(&dir, &transcoder, &Map::new(), false),
-        "SHAPE_MISMATCH",
-        &["width 3", "width 4"],
-    );
+    let trained = Architecture::of(Kind::JumpRelu(JumpRelu { bandwidth: 0.1 }));
+    let sound = random_model(1, 3, 5);
+    assert_error(save_model(&dir, &trained, &sound, &Map::new(), false), "UNSUPPORTED_FORMAT", &["JumpRelu"]);
 
     let first = save(&dir, 1);
-    assert_error(save_model(&dir, &bad, &Map::new(), true), "NOT_FINITE", &at);
+    assert_error(save_model(&dir, &bae(), &bad, &Map::new(), true), "NOT_FINITE", &at);
     let half_written = write_folder(&dir, true, |new| {
-        write_model(new, &random_model(2, 3, 5), &Map::new())?;
-        write_model(&new.join("missing"), &random_model(2, 3, 5), &Map::new())
+        write_model(new, &bae(), &random_model(2, 3, 5), &Map::new())?;
+        write_model(&new.join("missing"), &bae(), &random_model(2, 3, 5), &Map::new())
     });
     assert_error(half_written, "IO", &["cannot write", "missing"]);
-    assert_eq!(load_model(&dir).unwrap().0, first);
+    assert_eq!(load_model(&dir).unwrap().parameters, first);
     assert_eq!(names(root.path()), ["model"]);
 
     // somebody else's model appears while ours is written
     let other = root.path().join("other");
     let raced = write_folder(&other, false, |new| {
         save(&other, 7);
-        write_model(new, &random_model(2, 3, 5), &Map::new())
+        write_model(new, &bae(), &random_model(2, 3, 5), &Map::new())
     });
     assert_error(raced, "IO", &["other already holds a model"]);
-    assert_eq!(load_model(&other).unwrap().0, random_model(7, 3, 5));
+    assert_eq!(load_model(&other).unwrap().parameters, random_model(7, 3, 5));
     assert_eq!(names(root.path()), ["model", "other"]);
 }
 
@@ -199,7 +262,11 @@ fn a_folder_that_nobody_can_write_in_is_named() {
     let parameters = random_model(1, 3, 5);
     let refused = ["cannot write /proc/model", "choose another --out"];
     assert_error(check_output(Path::new("/proc/model"), false), "IO", &refused);
-    assert_error(save_model(Path::new("/proc/model"), &parameters, &Map::new(), false), "IO", &refused);
+    assert_error(
+        save_model(Path::new("/proc/model"), &bae(), &parameters, &Map::new(), false),
+        "IO",
+        &refused,
+    );
     assert_error(check_output(Path::new("/"), false), "IO", &["already holds other files"]);
 }
 
@@ -219,9 +286,9 @@ fn a_model_has_the_rights_of_any_new_file_and_links_are_followed() {
     let link = root.path().join("latest");
     std::os::unix::fs::symlink("model", &link).unwrap();
     let second = random_model(2, 3, 5);
-    save_model(&link, &second, &Map::new(), true).unwrap();
+    save_model(&link, &bae(), &second, &Map::new(), true).unwrap();
     assert!(link.symlink_metadata().unwrap().is_symlink());
-    assert_eq!(load_model(&dir).unwrap().0, second);
+    assert_eq!(load_model(&dir).unwrap().parameters, second);
 }
 
 #[test]
@@ -239,9 +306,9 @@ fn a_model_that_is_not_one_is_named() {
         load_model(&dir)
     };
     assert_error(
-        with_cfg("\"bae\"", "\"topk\""),
+        with_cfg("\"bae\"", "\"resnet\""),
         "UNSUPPORTED_FORMAT",
-        &["cfg.json: architecture is \"topk\""],
+        &["cfg.json: architecture is \"resnet\"", "read here are bae, standard"],
     );
     assert_error(with_cfg("\"architecture\"", "\"a\""), "UNSUPPORTED_FORMAT", &["architecture is absent"]);
     assert_error(with_cfg("\": false", "\": true"), "UNSUPPORTED_FORMAT", &["apply_b_dec_to_input"]);

@@ -11,6 +11,7 @@ mod settings;
 pub use entries::{Entries, Row};
 pub use real::Real;
 pub use settings::{Begin, Named, Recipe, Settings};
+pub use topk::Revival;
 
 use crate::{Architecture, Objective, Parameters};
 use ndarray::{ArrayView2, ArrayViewMut1};
