@@ -35,6 +35,7 @@ export type { CallOptions, RowsOptions, RowsProgress } from './job.js'
 export {
   BinaryAutoencoder,
   type EncodedFile,
+  type EvaluateOptions,
   type Evaluation,
   type InputOptions,
   type Matrix,

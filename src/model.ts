@@ -15,7 +15,7 @@ import {
 } from './job.js'
 import native, { type Job, type Model, type States } from './native.js'
 import { type DataPart, partsOf, pathsOf, withKept } from './parts.js'
-import { type LeftOut, type StatesInput, type StatesOptions, withStates } from './states.js'
+import { type LeftOut, type StatesInput, type StatesOptions, withTarget } from './states.js'
 import {
   type CodeStatistics,
   type CountingOptions,
@@ -65,6 +65,12 @@ export interface Matrix {
 /** Options of the calls that take hidden states and a model. */
 export interface InputOptions extends RowsOptions, StatesOptions {}
 
+/** Options of {@link BinaryAutoencoder.evaluate}. */
+export interface EvaluateOptions extends InputOptions {
+  /** What a transcoder is to make of the hidden states: a row for each of theirs, accepted as they are. */
+  target?: StatesInput | undefined
+}
+
 /** What to count of which rows. */
 export interface StatisticsOptions extends InputOptions, CountingOptions {
   /** Figures for groups of rows too: by a column that the data brings, or by file. */
@@ -90,6 +96,8 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
 
   /** Values of a hidden state. */
   readonly dIn: number
+  /** Values of what the model makes of a hidden state: `dIn`, unless it is a transcoder. */
+  readonly dOut: number
   /** Bits of a code. */
   readonly dSae: number
   /** The model's `cfg.json`. */
@@ -99,6 +107,7 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   private constructor(model: Model) {
     this.#native = model
     this.dIn = model.dIn
+    this.dOut = model.dOut
     this.dSae = model.dSae
     this.config = JSON.parse(model.config) as ModelConfig
   }
@@ -148,7 +157,7 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Makes hidden states again from codes: a matrix `[rows, dIn]` in the units of the input. A model that was trained with `normalize:
+   * Makes hidden states again from codes (or targets, if the model is a transcoder): a matrix `[rows, dOut]` in their units. A model that was trained with `normalize:
    * 'layer-norm'` gives layer-normalised ones: the mean and size of a row are not in its bits.
    *
    * @param codes {@link BinaryCodes}, or any `{ bytes, rows, dSae }` (copied).
@@ -176,7 +185,7 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
         signal,
         progress: onProgress,
       })
-      return { data: taken(job.takeValues(), 'values'), shape: [codes.rows, this.dIn] }
+      return { data: taken(job.takeValues(), 'values'), shape: [codes.rows, this.dOut] }
     } finally {
       if (owned) packed.dispose()
     }
@@ -217,9 +226,19 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
     return JSON.parse(json) as Yardsticks
   }
 
-  /** Reconstruction error and sparsity on hidden states, over all rows. */
-  async evaluate(x: StatesInput, options: InputOptions = {}): Promise<Evaluation> {
-    const { json } = await this.#over(x, options, native.startEvaluate)
+  /**
+   * Reconstruction error and sparsity on hidden states, over all rows. A transcoder is measured by how well it makes `target` of them: a row
+   * for each of theirs.
+   *
+   * @throws BaeError as {@link encode}; `INVALID_ARGUMENT` also where a transcoder is given no `target`, or another model one.
+   */
+  async evaluate(x: StatesInput, options: EvaluateOptions = {}): Promise<Evaluation> {
+    const { json } = await this.#over(
+      x,
+      options,
+      (model, states, place, on, target) => native.startEvaluate(model, states, target, place, on),
+      checked(options).target,
+    )
     return defined(JSON.parse(json) as Evaluation)
   }
 
@@ -264,16 +283,18 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
       states: States,
       place: Parameters<typeof native.startEncode>[2],
       on: Parameters<typeof native.startEncode>[3],
+      target: States | undefined,
     ) => Job,
+    target?: StatesInput,
   ): Promise<{ job: Job; json: string }> {
     this.#live()
     const { signal, device, threads, onProgress, dIn = this.dIn, where, skipInvalid } = checked(options)
     signal?.throwIfAborted()
     const place = { device: deviceOf(device), threads: threadsOf(threads) }
-    return withStates(x, { dIn, signal, where, skipInvalid }, states => {
+    return withTarget(x, target, { dIn, dOut: this.dOut, signal, where, skipInvalid }, (states, targets) => {
       // looked up again: it may have been disposed of while the input was coming in
       const model = this.#live()
-      return runJob(on => start(model, states, place, on), { signal, progress: onProgress })
+      return runJob(on => start(model, states, place, on, targets), { signal, progress: onProgress })
     })
   }
 }

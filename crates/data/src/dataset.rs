@@ -197,6 +197,21 @@ impl Dataset {
         )))
     }
 
+    /// Checks that the targets fit a model that gives width `d_out`, which messages call `model`.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH`
+    pub fn require_d_out(&self, d_out: usize, model: &str) -> Result<(), DataError> {
+        if self.d_out() == d_out {
+            return Ok(());
+        }
+        Err(DataError::shape(format!(
+            "{} has targets of width {}, {model} gives width {d_out}; give targets of the layer it was trained on",
+            self.target.as_deref().unwrap_or(self).sources[0].name(),
+            self.d_out()
+        )))
+    }
+
     /// Name of the source of a row, and the row's number there.
     ///
     /// # Panics

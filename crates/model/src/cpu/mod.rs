@@ -125,6 +125,11 @@ impl Cpu {
         self.weights.d_in
     }
 
+    /// Width of what is made of a hidden state.
+    pub fn d_out(&self) -> usize {
+        self.weights.d_out
+    }
+
     /// Number of features.
     pub fn d_sae(&self) -> usize {
         self.weights.d_sae
