@@ -14,8 +14,28 @@ export {
   type PackedCodes,
   type SaveCodesOptions,
 } from './codes.js'
+export {
+  type ComparedFeatures,
+  type CompareOptions,
+  type Comparison,
+  compare,
+  type FeatureClass,
+  type Likeness,
+  type MatchedFigures,
+  type Spread,
+  type Stability,
+  stability,
+} from './compare.js'
 export { type DeviceChoice, type DeviceInfo, type DevicesReport, devices } from './devices.js'
 export { BaeError, type BaeErrorCode } from './errors.js'
+export type {
+  Evaluation,
+  EvaluationControl,
+  EvaluationControls,
+  EvaluationFigures,
+  FittedControl,
+  Reconstruction,
+} from './evaluation.js'
 export type {
   CancelledEvent,
   CheckpointEvent,
@@ -35,16 +55,30 @@ export type { CallOptions, RowsOptions, RowsProgress } from './job.js'
 export {
   BinaryAutoencoder,
   type EncodedFile,
-  type EvaluateOptions,
-  type Evaluation,
+  type EvaluationOptions,
+  type GroupBy,
   type InputOptions,
   type Matrix,
   type ModelConfig,
+  type ModelFormat,
+  type ProbeOptions,
+  type SaveModelOptions,
   type StatisticsOptions,
 } from './model.js'
 export { checkOutputFile } from './output-file.js'
 export { checkPlot, type PlotOptions, plotEntropy } from './plot/plot.js'
 export type { PlottedFigures, PlottedReport } from './plot/plotted.js'
+export {
+  type Probe,
+  type ProbeLabel,
+  type ProbeReport,
+  type ProbeScore,
+  type ProbeSettings,
+  type Probes,
+  probesOverModels,
+  type SparseProbe,
+  type Spread,
+} from './probe.js'
 export type {
   ArrowChunk,
   ArrowStates,

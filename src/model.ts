@@ -1,7 +1,7 @@
 import { type BinaryCodes, nativeCodes, type PackedCodes, type SaveCodesOptions, wrapCodes } from './codes.js'
 import { deviceOf } from './devices.js'
 import { BaeError, describe } from './errors.js'
-import { defined } from './events.js'
+import { asEvaluation, type Evaluation } from './evaluation.js'
 import {
   type CallOptions,
   checked,
@@ -15,6 +15,7 @@ import {
 } from './job.js'
 import native, { type Job, type Model, type States } from './native.js'
 import { type DataPart, partsOf, pathsOf, withKept } from './parts.js'
+import { type ProbeReport, type ProbeSettings, probeRequest } from './probe.js'
 import { type LeftOut, type StatesInput, type StatesOptions, withTarget } from './states.js'
 import {
   type CodeStatistics,
@@ -43,18 +44,6 @@ export interface EncodedFile extends LeftOut {
   out: string
 }
 
-/** How well a model makes hidden states again, and how sparse its codes are; over all rows. */
-export interface Evaluation extends Sparsity, LeftOut {
-  /** Mean squared error of the reconstruction over all values, in squared units of the input. */
-  mse: number
-  /** `1 - fvu`: the share of the variance (about each column's mean) that the reconstruction explains. NaN where the rows are all alike. */
-  explainedVariance: number
-  /** Fraction of variance unexplained. NaN where the rows are all alike. */
-  fvu: number
-  /** Sum over pairs of features of the absolute covariance (of the first 16,384 rows where there are more). */
-  covariance: number
-}
-
 /** A matrix of numbers, row after row. */
 export interface Matrix {
   data: Float32Array
@@ -65,8 +54,24 @@ export interface Matrix {
 /** Options of the calls that take hidden states and a model. */
 export interface InputOptions extends RowsOptions, StatesOptions {}
 
-/** Options of {@link BinaryAutoencoder.evaluate}. */
-export interface EvaluateOptions extends InputOptions {
+/** Other tools whose folders a model can be written as. */
+export type ModelFormat = 'saelens' | 'sparsify' | 'dictionary_learning' | 'published'
+
+/** How {@link BinaryAutoencoder.save} writes. */
+export interface SaveModelOptions extends CallOptions {
+  /** Replace a model that is there already. */
+  overwrite?: boolean | undefined
+  /** Write what this tool reads and computes the same with (docs/files.md), not a folder of our own. */
+  format?: ModelFormat | undefined
+}
+
+/** What rows are grouped by: a column that the data brings, or the files they are in. */
+export type GroupBy = 'layer' | 'position' | 'group' | 'sequence' | 'token' | 'file'
+
+/** What to measure over which rows. */
+export interface EvaluationOptions extends InputOptions {
+  /** Figures for groups of rows too, at most 1,024, with the controls that need no fitting. */
+  by?: GroupBy | undefined
   /** What a transcoder is to make of the hidden states: a row for each of theirs, accepted as they are. */
   target?: StatesInput | undefined
 }
@@ -74,13 +79,19 @@ export interface EvaluateOptions extends InputOptions {
 /** What to count of which rows. */
 export interface StatisticsOptions extends InputOptions, CountingOptions {
   /** Figures for groups of rows too: by a column that the data brings, or by file. */
-  by?: 'layer' | 'position' | 'group' | 'sequence' | 'token' | 'file' | undefined
+  by?: GroupBy | undefined
   /** Count one part of the rows only: part `shard`, from 1, of `of`. Merged, all parts are the whole. */
   shard?: { shard: number; of: number } | undefined
 }
 
+/** Options of {@link BinaryAutoencoder.probe}. */
+export interface ProbeOptions extends InputOptions, ProbeSettings {}
+
 /** @internal Wraps a model that the addon made. */
 export let wrapModel: (model: Model) => BinaryAutoencoder
+
+/** @internal What the addon made; an error where it was disposed of. */
+export let nativeModel: (model: BinaryAutoencoder) => Model
 
 /**
  * A trained Binary Autoencoder: `h = [x W_enc + b_enc > 0]`, `x̂ = h W_dec + b_dec`. It takes hidden states as the
@@ -92,6 +103,7 @@ export let wrapModel: (model: Model) => BinaryAutoencoder
 export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   static {
     wrapModel = model => new BinaryAutoencoder(model)
+    nativeModel = model => model.#live()
   }
 
   /** Values of a hidden state. */
@@ -113,7 +125,8 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Loads a model from its folder (`sae_weights.safetensors` and `cfg.json`).
+   * Loads a model from its folder (`sae_weights.safetensors` and `cfg.json`), or from that of another tool: SAELens, sparsify,
+   * dictionary_learning, or the published Binary Autoencoder's `model.pt` (docs/files.md). Pickles are read, never executed.
    *
    * @throws BaeError `INVALID_ARGUMENT` (no path), `IO`, `CORRUPT_FILE`, `UNSUPPORTED_FORMAT`, `SHAPE_MISMATCH`.
    */
@@ -192,6 +205,24 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   }
 
   /**
+   * The codes of hidden states with their values: a matrix `[rows, dSae]`. Bits are 0 and 1.
+   *
+   * @throws BaeError as {@link encode}; `OUT_OF_MEMORY`.
+   */
+  async activations(x: StatesInput, options: InputOptions = {}): Promise<Matrix> {
+    return this.#matrix(x, options, native.startActivations)
+  }
+
+  /**
+   * What the model makes of hidden states: a matrix `[rows, dOut]` in the units of the input, of a model that layer-normalises its rows too.
+   *
+   * @throws BaeError as {@link encode}; `OUT_OF_MEMORY`.
+   */
+  async reconstruct(x: StatesInput, options: InputOptions = {}): Promise<Matrix> {
+    return this.#matrix(x, options, native.startReconstruct)
+  }
+
+  /**
    * Counts the codes of hidden states in one pass, without keeping them. Rows are taken for clustered by sequence where all of the data says
    * what those are.
    *
@@ -199,11 +230,8 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
    */
   async statistics(x: StatesInput, options: StatisticsOptions = {}): Promise<CodeStatistics> {
     const { by, shard } = checked(options)
-    if (by !== undefined) ofType('by', 'string', by)
     // without waiting where it can be: arrays are taken hold of before this call returns
-    const grouped = isTakenApart(x, by)
-      ? await takenApart(x, by, options.signal)
-      : { x, request: by && { by } }
+    const grouped = isTakenApart(x, by) ? await takenApart(x, by, options.signal) : together(x, by)
     const request = { ...countRequest(options), ...grouped.request, ...(shard && shardOf(shard)) }
     const { job, json } = await this.#over(grouped.x, options, (model, states, place, on) =>
       native.startCount(model, states, request, place, on),
@@ -227,32 +255,61 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Reconstruction error and sparsity on hidden states, over all rows. A transcoder is measured by how well it makes `target` of them: a row
-   * for each of theirs.
+   * How well labels can be read off one, two, five or all features, beside what can be read off the hidden states, and what chance gives.
+   * Progress goes through the rows drawn once to encode them, and once for each split.
    *
-   * @throws BaeError as {@link encode}; `INVALID_ARGUMENT` also where a transcoder is given no `target`, or another model one.
+   * @throws BaeError as {@link encode}; `INVALID_ARGUMENT` also for a label that is not there, fewer than two classes, more than 50, or none
+   *   with enough rows; `SHAPE_MISMATCH` where there is not one label for each row; `OUT_OF_MEMORY`.
    */
-  async evaluate(x: StatesInput, options: EvaluateOptions = {}): Promise<Evaluation> {
-    const { json } = await this.#over(
-      x,
-      options,
-      (model, states, place, on, target) => native.startEvaluate(model, states, target, place, on),
-      checked(options).target,
+  async probe(x: StatesInput, options: ProbeOptions): Promise<ProbeReport> {
+    const request = probeRequest(checked(options))
+    const { json } = await this.#over(x, options, (model, states, place, on) =>
+      native.startProbe(model, states, request, place, on),
     )
-    return defined(JSON.parse(json) as Evaluation)
+    const label = typeof options.label === 'string' ? options.label : null
+    return { label, ...(JSON.parse(json) as Omit<ProbeReport, 'label'>) }
   }
 
   /**
-   * Saves the model as a folder in the layout that sparse-autoencoder tools read. It appears whole or not at all.
+   * Reconstruction and sparsity on hidden states, over all rows, beside controls: what a score is worth is seen beside what needs no model,
+   * or a senseless one. Goes through the rows three times, and fits two of the controls to a sample of them, on the CPU.
+   * A transcoder is measured by how well it makes `target` of them: a row for each of theirs.
    *
-   * @throws BaeError `INVALID_ARGUMENT`, `DISPOSED`; `IO`, also where the folder already holds a model and `overwrite` is not set.
+   * @throws BaeError as {@link encode}; `INVALID_ARGUMENT` also for a column that the data lacks, for too many groups, and where a transcoder
+   *   is given no `target`, or another model one.
    */
-  async save(dir: string, options: CallOptions & { overwrite?: boolean | undefined } = {}): Promise<void> {
+  async evaluate(x: StatesInput, options: EvaluationOptions = {}): Promise<Evaluation> {
+    const { by, target } = checked(options)
+    if (target !== undefined && isTakenApart(x, by)) {
+      throw new BaeError(
+        'INVALID_ARGUMENT',
+        `by is '${by}', which takes the data apart, and target stays whole: group a transcoder's rows by a column, or evaluate part by part`,
+      )
+    }
+    const grouped = isTakenApart(x, by) ? await takenApart(x, by, options.signal) : together(x, by)
+    const { json } = await this.#over(
+      grouped.x,
+      options,
+      (model, states, place, on, targets) =>
+        native.startEvaluate(model, states, targets, grouped.request ?? {}, place, on),
+      target,
+    )
+    return asEvaluation(JSON.parse(json))
+  }
+
+  /**
+   * Saves the model as a folder in the layout that sparse-autoencoder tools read, or as `format` says. It appears whole or not at all.
+   *
+   * @throws BaeError `INVALID_ARGUMENT`, `DISPOSED`; `IO`, also where the folder already holds a model and `overwrite` is not set;
+   *   `UNSUPPORTED_FORMAT` where the format has no way to say what the model computes.
+   */
+  async save(dir: string, options: SaveModelOptions = {}): Promise<void> {
     const model = this.#live()
-    const { signal, overwrite = false } = checked(options)
+    const { signal, overwrite = false, format } = checked(options)
     pathOf('dir', dir)
     ofType('overwrite', 'boolean', overwrite)
-    await runJob(on => native.startSave(model, dir, overwrite, on), { signal })
+    if (format !== undefined) ofType('format', 'string', format)
+    await runJob(on => native.startSave(model, dir, format, overwrite, on), { signal })
   }
 
   /** Frees the native memory; using the model afterwards is an error of code `DISPOSED`. */
@@ -272,6 +329,17 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   #live(): Model {
     if (this.#native) return this.#native
     throw new BaeError('DISPOSED', 'this model was disposed of')
+  }
+
+  /** One of the calls that leave a matrix. */
+  async #matrix(
+    x: StatesInput,
+    options: InputOptions,
+    start: typeof native.startActivations,
+  ): Promise<Matrix> {
+    const { job, json } = await this.#over(x, options, start)
+    const { rows, width } = JSON.parse(json) as { rows: number; width: number }
+    return { data: taken(job.takeValues(), 'values'), shape: [rows, width] }
   }
 
   /** Runs one of the calls that take a model and hidden states. */
@@ -315,8 +383,14 @@ function shardOf(shard: { shard: number; of: number }) {
   return { shard: part, shards: of }
 }
 
+/** Rows as they are, and what they are grouped by. */
+function together(x: StatesInput, by: GroupBy | undefined) {
+  if (by !== undefined) ofType('by', 'string', by)
+  return { x, request: by && { by } }
+}
+
 /** Whether groups are made of files, or perhaps of layers along an axis of theirs. */
-function isTakenApart(x: StatesInput, by: StatisticsOptions['by']): by is 'file' | 'layer' {
+function isTakenApart(x: StatesInput, by: GroupBy | undefined): by is 'file' | 'layer' {
   const first: unknown = Array.isArray(x) ? x[0] : x
   return by === 'file' || (by === 'layer' && (typeof first === 'string' || first instanceof URL))
 }

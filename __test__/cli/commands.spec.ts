@@ -15,7 +15,7 @@ import { BinaryAutoencoder, BinaryCodes, cpu } from '../../src/index.js'
 import { folder, REAL, readSafetensors, rows, writeNpy, writeRows } from '../data.js'
 import { bae, MAIN, start } from './bae.js'
 
-const COMMANDS = ['train', 'sweep', 'encode', 'entropy', 'evaluate', 'inspect', 'bench']
+const COMMANDS = ['train', 'sweep', 'encode', 'entropy', 'evaluate', 'compare', 'inspect', 'bench']
 const QUICK = ['--epochs', '3', '--batch-size', '64', '--d-sae', '24', '--device', 'cpu']
 let home: string
 let data: string

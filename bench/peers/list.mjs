@@ -1,16 +1,13 @@
 // The peers: what each is called on the command line and how its process starts.
-import { join } from 'node:path'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
+import { interpreter } from '../../scripts/python.mjs'
 
 /** Where `install.mjs` puts the Python packages. */
 export const venv = fileURLToPath(new URL('../.venv', import.meta.url))
 
 /** The Python that runs peers: BAE_BENCH_PYTHON names one that has the packages already. */
-export function python() {
-  const inside = process.platform === 'win32' ? ['Scripts', 'python.exe'] : ['bin', 'python']
-  return process.env.BAE_BENCH_PYTHON ?? join(venv, ...inside)
-}
+export const python = () => process.env.BAE_BENCH_PYTHON ?? interpreter(venv)
 
 const file = name => fileURLToPath(new URL(name, import.meta.url))
 const torch = (script, ...args) => ({ command: python(), args: [file(script), ...args], oneThread: true })

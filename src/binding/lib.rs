@@ -2,6 +2,7 @@
 
 mod bench;
 mod codes;
+mod compare;
 mod devices;
 mod error;
 mod inspect;
@@ -9,6 +10,7 @@ mod job;
 mod kept_files;
 mod lock;
 mod model;
+mod probe;
 mod states;
 mod statistics;
 mod synthetic;

@@ -2,11 +2,15 @@ use crate::codes::Codes;
 use crate::error::Failure;
 use crate::job::{self, Context, End, Events, Job};
 use crate::states::{Chosen, Held, States};
+use crate::statistics::Grouping;
 use bae_codes::BitMatrix;
-use bae_data::{CodesWriter, LoadedModel, load_model, save_model};
+use bae_data::{CodesWriter, LoadedModel, export_model, load_model, save_model};
 use bae_gpu::Widths;
-use bae_model::{Architecture, Cpu, Precision};
-use bae_train::{Applied, Engine, MAX_THREADS, Task, encode_chunks, evaluate, yardsticks};
+use bae_model::{Architecture, Backend, Cpu, Parameters, Precision, Sae};
+use bae_train::{
+    Applied, Engine, EvaluationOptions, MAX_THREADS, Task, Wanted, applied_chunks, encode_chunks,
+    evaluate_with_controls, yardsticks,
+};
 use napi::bindgen_prelude::*;
 use napi_derive::napi;
 use serde_json::{Map, Value, json};
@@ -14,6 +18,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// Where a call computes.
+#[derive(Clone)]
 #[napi(object, object_to_js = false)]
 pub struct Place {
     /// `auto`, `cpu`, `gpu`, or a device by index or name.
@@ -22,9 +27,52 @@ pub struct Place {
     pub threads: u32,
 }
 
+/// A model's parameters on the CPU, in the engine for its codes.
+enum OnCpu {
+    Bits(Cpu),
+    Values(Sae),
+}
+
+impl OnCpu {
+    fn d_in(&self) -> usize {
+        match self {
+            Self::Bits(cpu) => cpu.d_in(),
+            Self::Values(sae) => sae.d_in(),
+        }
+    }
+
+    fn d_sae(&self) -> usize {
+        match self {
+            Self::Bits(cpu) => cpu.d_sae(),
+            Self::Values(sae) => sae.d_sae(),
+        }
+    }
+
+    fn d_out(&self) -> usize {
+        match self {
+            Self::Bits(cpu) => cpu.d_out(),
+            Self::Values(sae) => sae.d_out(),
+        }
+    }
+
+    fn parameters(&self) -> Parameters {
+        match self {
+            Self::Bits(cpu) => cpu.parameters(),
+            Self::Values(sae) => sae.parameters(),
+        }
+    }
+
+    fn with_threads(&self, threads: usize) -> Box<dyn Backend> {
+        match self {
+            Self::Bits(cpu) => Box::new(cpu.with_threads(threads)),
+            Self::Values(sae) => Box::new(sae.with_threads(threads)),
+        }
+    }
+}
+
 /// A model in memory with the settings that `cfg.json` holds.
 pub struct Loaded {
-    cpu: Cpu,
+    cpu: OnCpu,
     architecture: Architecture,
     layer_norm: bool,
     config: Map<String, Value>,
@@ -34,7 +82,11 @@ impl Loaded {
     /// A model on all threads of the machine.
     pub fn new(model: LoadedModel) -> Self {
         let LoadedModel { parameters, architecture, layer_norm, config } = model;
-        Self { cpu: Cpu::new(&parameters, 0), architecture, layer_norm, config }
+        let cpu = match architecture.kind() {
+            None => OnCpu::Bits(Cpu::new(&parameters, 0)),
+            Some(_) => OnCpu::Values(Sae::new(&parameters, 0)),
+        };
+        Self { cpu, architecture, layer_norm, config }
     }
 
     fn task(&self) -> Task {
@@ -53,7 +105,7 @@ impl Loaded {
         let backend = if engine.is_gpu() {
             engine.applied(&self.architecture, &self.cpu.parameters())?
         } else {
-            Box::new(self.cpu.with_threads(threads))
+            self.cpu.with_threads(threads)
         };
         Ok(Applied { backend, architecture: self.architecture, layer_norm: self.layer_norm })
     }
@@ -61,7 +113,7 @@ impl Loaded {
     /// Opens hidden states that this model can take, and chooses rows.
     pub fn open(&self, states: Held, context: &Context) -> std::result::Result<Chosen, Failure> {
         let chosen = states.choose(context)?;
-        chosen.data.require_d_in(self.cpu.d_in(), "the model")?;
+        self.takes(&chosen, "the model")?;
         Ok(chosen)
     }
 
@@ -90,6 +142,11 @@ impl Loaded {
         let chosen = self.open(states.with_target(target), context)?;
         chosen.data.require_d_out(self.cpu.d_out(), "the model")?;
         Ok(chosen)
+    }
+
+    /// Refuses hidden states that this model, called `name`, cannot take.
+    pub fn takes(&self, chosen: &Chosen, name: &str) -> std::result::Result<(), Failure> {
+        Ok(chosen.data.require_d_in(self.cpu.d_in(), name)?)
     }
 }
 
@@ -159,18 +216,27 @@ pub fn start_load(
     })
 }
 
-/// Writes a model folder.
+/// Writes a model folder, in the format of another tool if one is named.
 #[napi(catch_unwind)]
 pub fn start_save(
     model: &Model,
     dir: String,
+    format: Option<String>,
     overwrite: bool,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     let model = model.get()?;
     job::start(on_event, move |_| {
-        let parameters = model.cpu.parameters();
-        save_model(Path::new(&dir), &model.architecture, &parameters, &model.config, overwrite)?;
+        let (path, parameters) = (Path::new(&dir), model.cpu.parameters());
+        let Loaded { architecture, layer_norm, config, .. } = &*model;
+        match format {
+            None => save_model(path, architecture, &parameters, config, overwrite)?,
+            Some(format) => {
+                let (architecture, layer_norm, config) = (*architecture, *layer_norm, config.clone());
+                let model = LoadedModel { parameters, architecture, layer_norm, config };
+                export_model(path, format.parse()?, &model, overwrite)?;
+            }
+        }
         Ok(End::Done(json!({ "model": dir })))
     })
 }
@@ -258,21 +324,80 @@ pub fn start_decode(
     })
 }
 
-/// Measures reconstruction and codes over all rows; of a transcoder, how well it makes `target` of them.
+/// Codes with their values, `[rows, d_sae]`.
+#[napi(catch_unwind)]
+pub fn start_activations(
+    model: &Model,
+    states: States,
+    place: Place,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    apply(model, states, place, on_event, Wanted::Activations)
+}
+
+/// Reconstructions, `[rows, d_out]`.
+#[napi(catch_unwind)]
+pub fn start_reconstruct(
+    model: &Model,
+    states: States,
+    place: Place,
+    #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
+) -> Result<Job, &'static str> {
+    apply(model, states, place, on_event, Wanted::Reconstruction)
+}
+
+fn apply(
+    model: &Model,
+    states: States,
+    place: Place,
+    on_event: Events,
+    wanted: Wanted,
+) -> Result<Job, &'static str> {
+    let (model, states) = (model.get()?, states.hold()?);
+    job::start(on_event, move |context| {
+        let chosen = model.open(states, context)?;
+        let rows = chosen.rows.count();
+        let width = match wanted {
+            Wanted::Activations => model.cpu.d_sae(),
+            Wanted::Reconstruction => model.cpu.d_out(),
+        };
+        let mut all = vec![];
+        all.try_reserve_exact(rows.saturating_mul(width)).map_err(|_| Failure {
+            code: "OUT_OF_MEMORY",
+            message: format!("{rows} rows of {width} values do not fit in memory; give fewer at once"),
+        })?;
+        applied_chunks(&model.on(place)?, &chosen.feed(), wanted, |values| {
+            all.extend(values);
+            Ok(context.rows(all.len() / width, rows))
+        })?;
+        context.leave(|output| output.values = Some(all));
+        Ok(End::Done(json!({ "rows": rows, "width": width })))
+    })
+}
+
+/// Measures reconstruction and codes over all rows, and over groups of them, beside controls; of a transcoder, how well it makes `target`
+/// of them.
 #[napi(catch_unwind)]
 pub fn start_evaluate(
     model: &Model,
     states: States,
     target: Option<States>,
+    grouping: Grouping,
     place: Place,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
     let target = target.map(States::hold).transpose()?;
     job::start(on_event, move |context| {
+        let options = EvaluationOptions { by: grouping.by()?, threads: place.threads as usize };
         let chosen = model.open_to_measure(states, target, context)?;
-        let rows = chosen.rows.count();
-        let measured = evaluate(&model.on(place)?, &chosen.feed(), |done| context.rows(done, rows))?;
+        let measured = evaluate_with_controls(
+            &model.on(place)?,
+            &chosen.data,
+            &chosen.rows,
+            &options,
+            |done, total| context.rows(done, total),
+        )?;
         Ok(End::Done(chosen.complete(serde_json::to_value(measured).expect("plain numbers"))))
     })
 }

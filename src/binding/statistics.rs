@@ -63,6 +63,38 @@ impl Statistics {
     }
 }
 
+/// What rows are grouped by.
+#[napi(object, object_to_js = false)]
+pub struct Grouping {
+    /// A column, or `file`; nothing where rows stay together.
+    pub by: Option<String>,
+    /// What each file is called, where they are groups.
+    pub files: Option<Vec<Either<i64, String>>>,
+}
+
+impl Grouping {
+    /// What rows are grouped by, if anything.
+    pub fn by(&self) -> std::result::Result<Option<By>, Failure> {
+        by(self.by.as_deref(), self.files.as_deref())
+    }
+}
+
+fn by(by: Option<&str>, files: Option<&[Either<i64, String>]>) -> std::result::Result<Option<By>, Failure> {
+    let label = |name: &Either<i64, String>| match name {
+        Either::A(number) => Label::Number(*number),
+        Either::B(text) => Label::Text(text.clone()),
+    };
+    Ok(match by {
+        None => None,
+        Some("file") => Some(By::File(files.unwrap_or_default().iter().map(label).collect())),
+        Some(name) => Some(By::Column(Column::named(name).ok_or_else(|| {
+            let columns = Column::ALL.map(|column| column.to_string()).join(", ");
+            let message = format!("rows cannot be grouped by '{name}', only by {columns} or file");
+            Failure { code: "INVALID_ARGUMENT", message }
+        })?)),
+    })
+}
+
 /// What is counted beside ones, rows and batches.
 #[napi(object, object_to_js = false)]
 pub struct CountRequest {
@@ -87,19 +119,7 @@ impl CountRequest {
     }
 
     fn options(&self) -> std::result::Result<CountOptions, Failure> {
-        let label = |name: &Either<i64, String>| match name {
-            Either::A(number) => Label::Number(*number),
-            Either::B(text) => Label::Text(text.clone()),
-        };
-        let by = match self.by.as_deref() {
-            None => None,
-            Some("file") => Some(By::File(self.files.iter().flatten().map(label).collect())),
-            Some(name) => Some(By::Column(Column::named(name).ok_or_else(|| {
-                let columns = Column::ALL.map(|column| column.to_string()).join(", ");
-                let message = format!("rows cannot be grouped by '{name}', only by {columns} or file");
-                Failure { code: "INVALID_ARGUMENT", message }
-            })?)),
-        };
+        let by = by(self.by.as_deref(), self.files.as_deref())?;
         let shard = self.shard.zip(self.shards);
         Ok(CountOptions { counting: self.counting(), by, shard })
     }

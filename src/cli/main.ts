@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs'
 import process from 'node:process'
 import { Command, CommanderError } from 'commander'
 import { bench } from './bench.js'
+import { compare } from './compare.js'
+import { convert } from './convert.js'
 import { devices } from './devices.js'
 import { encode } from './encode.js'
 import { entropy } from './entropy.js'
@@ -20,6 +22,7 @@ import {
   type Work,
   withOutput,
 } from './output.js'
+import { probe } from './probe.js'
 import { sweep } from './sweep.js'
 import { synthetic } from './synthetic.js'
 import { train } from './train.js'
@@ -69,7 +72,21 @@ function program(signal: AbortSignal): Command {
         given.progress.stop()
       }
     }
-  for (const command of [train, sweep, encode, entropy, merge, evaluate, synthetic, inspect, devices, bench])
+  for (const command of [
+    train,
+    sweep,
+    encode,
+    entropy,
+    merge,
+    evaluate,
+    compare,
+    probe,
+    convert,
+    synthetic,
+    inspect,
+    devices,
+    bench,
+  ])
     withOutput(command(program, run))
   return program
 }

@@ -6,7 +6,8 @@ export const DATA =
   'FILE#NAME picks a tensor or column, FILE#NAME:layer=INDEX one layer of [tokens, layers, d_in]'
 
 /** Help text of the MODEL argument. */
-export const MODEL = 'folder of a trained model'
+export const MODEL =
+  'folder of a trained model: our own, SAELens, sparsify, dictionary_learning, or a published model.pt'
 
 type Range = { above?: number; atLeast?: number; below?: number; atMost?: number }
 

@@ -56,6 +56,16 @@ export function table(rows: [label: string, text: string][]): string[] {
   return rows.map(([label, text]) => `  ${label.padEnd(width)}  ${text}`)
 }
 
+/** Rows of cells under each other: the first of each to the left, the others to the right. */
+export function columns(rows: string[][]): string[] {
+  const widths = (rows[0] ?? []).map((_, at) => Math.max(...rows.map(row => (row[at] ?? '').length)))
+  const padded = (text: string, at: number) => {
+    const width = widths[at] ?? 0
+    return at === 0 ? text.padEnd(width) : text.padStart(width)
+  }
+  return rows.map(row => `  ${row.map(padded).join('  ').trimEnd()}`)
+}
+
 /** The figures that every count of codes gives, in plain words. */
 export function sparsityRows(figures: Omit<Sparsity, 'rows'>, features: number): [string, string][] {
   const of = (fraction: number) => `${count(fraction * features)} (${percent(fraction)})`

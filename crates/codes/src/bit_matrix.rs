@@ -83,6 +83,21 @@ pub enum CodesError {
         /// Bytes that were asked for.
         bytes: u64,
     },
+    /// The system does not give the memory for pairs of two codes.
+    #[error(
+        "counts of all pairs of {first} and {second} features take {bytes} bytes, which do not fit into memory; compare without data"
+    )]
+    CrossMemory {
+        /// Features of the first code.
+        first: usize,
+        /// Features of the second code.
+        second: usize,
+        /// Bytes that were asked for.
+        bytes: u64,
+    },
+    /// Too many features are like each other.
+    #[error("more features of the two models are alike than can be matched in memory; raise the threshold")]
+    Alike,
     /// Matrices of different width cannot be stacked.
     #[error("codes of {got} features cannot follow codes of {expected} features")]
     Width {
@@ -108,7 +123,9 @@ impl CodesError {
             Self::Length { .. } | Self::Padding { .. } | Self::Width { .. } | Self::Rows { .. } => {
                 "SHAPE_MISMATCH"
             }
-            Self::Memory { .. } | Self::Groups { .. } => "OUT_OF_MEMORY",
+            Self::Memory { .. } | Self::CrossMemory { .. } | Self::Alike | Self::Groups { .. } => {
+                "OUT_OF_MEMORY"
+            }
             Self::Clusters
             | Self::Counting
             | Self::Other { .. }

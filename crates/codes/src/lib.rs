@@ -10,6 +10,8 @@ mod burstiness;
 mod code_statistics;
 pub mod collision;
 mod compress;
+mod correspondence;
+mod cross_counts;
 pub mod dependence;
 pub mod entropy;
 mod grouped;
@@ -32,12 +34,16 @@ pub use buckets::{BUCKETS, Buckets};
 pub use burstiness::{Burstiness, top_features};
 pub use code_statistics::{Clusters, CodeStatistics, Counting};
 pub use compress::MajorityCompressor;
+pub use correspondence::{Class, Correspondence, Corresponding, Family, Pair, Side};
+pub use cross_counts::CrossCounts;
 pub use dependence::pair_index;
 pub use grouped::{GroupedStatistics, Label, Shards};
 pub use pair_counts::{FOLDS, PairCounts};
 
 pub use matching::{Agreement, agreements, best_matching};
-pub use report::{GroupedReport, Interval, Joint, PairReport, Report, Sparsity, SubsetReport};
+pub use report::{
+    DensityHistogram, GroupedReport, Interval, Joint, PairReport, Report, Sparsity, SubsetReport,
+};
 pub use sample::{Collisions, Entry, SAMPLE_CLUSTERS, Sample};
 pub use statistics::Statistics;
 pub use subset::Subset;

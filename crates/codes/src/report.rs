@@ -423,7 +423,8 @@ impl Interval {
 }
 
 impl DensityHistogram {
-    fn of(counts: &Statistics) -> Self {
+    /// Of counts over any number of rows.
+    pub fn of(counts: &Statistics) -> Self {
         let mut features = vec![0; EDGES.len() - 1];
         for &ones in counts.ones().iter().filter(|&&ones| ones > 0 && ones < counts.rows()) {
             let rate = ones as f64 / counts.rows() as f64;

@@ -172,7 +172,7 @@ impl InputFile {
     }
 }
 
-fn open_regular(path: &Path) -> Result<(File, Metadata), DataError> {
+pub(crate) fn open_regular(path: &Path) -> Result<(File, Metadata), DataError> {
     let cannot = |error| DataError::io("read", path, error, "check the path and its permissions");
     // asked before opening: opening a pipe would wait for a writer
     let metadata = fs::metadata(path).map_err(cannot)?;

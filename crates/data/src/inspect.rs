@@ -9,7 +9,7 @@ use crate::column::Column;
 use crate::dataset::Dataset;
 use crate::error::DataError;
 use crate::input_file::InputFile;
-use crate::model_file::{CONFIG, WEIGHTS, open_model};
+use crate::neighbours::{is_model, open_model};
 use crate::open;
 use crate::safetensors_file::Header;
 use crate::statistics_file::{is_statistics, load_statistics};
@@ -28,7 +28,7 @@ use crate::stored_model::{StoredModel, Widths};
 /// As the reader of each.
 pub fn inspect(path: &str) -> Result<Value, DataError> {
     let file = Path::new(path);
-    if file.join(WEIGHTS).exists() || file.join(CONFIG).exists() {
+    if is_model(file) {
         return model(file);
     }
     if is_codes(file) {

@@ -15,11 +15,13 @@ mod folder;
 mod input_file;
 mod inspect;
 mod kept_files;
+mod labels;
 mod layers;
 mod layout;
 mod lock;
 mod model_file;
 mod moments;
+mod neighbours;
 mod npy;
 mod npz;
 mod numbers;
@@ -43,6 +45,7 @@ mod tensor_file;
 mod tensors_out;
 mod thrift;
 mod torch_file;
+mod torch_out;
 mod unpack;
 
 pub use checkpoint_file::{
@@ -56,12 +59,14 @@ pub use feed::{BLOCKS, Batches, Feed, Order};
 pub use folder::{PREFIX, check_output, delete, delete_leftovers, install_model, write_folder};
 pub use inspect::inspect;
 pub use kept_files::KeptFiles;
+pub use labels::Labels;
 pub use layers::{Layers, NamedFile, files_of, layers_of};
 pub use lock::FolderLock;
 pub use model_file::{
     LAYER_NORM, LoadedModel, load_model, model_config, parameters_checksum, save_model, write_model,
 };
 pub use moments::RowMoments;
+pub use neighbours::{Format, export_model};
 pub use open::{EXTENSIONS, open_kept_sources, open_sources};
 pub use random::{Purpose, generator};
 pub use row_set::RowSet;

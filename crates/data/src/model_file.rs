@@ -10,6 +10,7 @@ use crate::error::DataError;
 use crate::folder::{cannot_write, write_folder};
 use crate::input_file::InputFile;
 use crate::layout::{self, Layout};
+use crate::neighbours::{no_other_model, open_model};
 use crate::stored_model::{Folds, StoredModel, WeightsFile, Widths, check_tensor};
 use crate::tensors_out::{Values, write_tensors};
 
@@ -34,6 +35,7 @@ pub fn save_model(
     settings: &Map<String, Value>,
     overwrite: bool,
 ) -> Result<(), DataError> {
+    no_other_model(dir, WEIGHTS)?;
     write_folder(dir, overwrite, |new| write_model(new, architecture, parameters, settings))
 }
 
@@ -97,12 +99,21 @@ pub fn model_config(
 ) -> Map<String, Value> {
     let (d_in, d_out) = (parameters.d_in(), parameters.d_out());
     let is_transcoder = d_in != d_out || settings.contains_key("d_out");
+    config_of(architecture, Widths { d_in, d_sae: parameters.d_sae(), d_out }, is_transcoder, settings)
+}
+
+pub(crate) fn config_of(
+    architecture: &Architecture,
+    Widths { d_in, d_sae, d_out }: Widths,
+    is_transcoder: bool,
+    settings: &Map<String, Value>,
+) -> Map<String, Value> {
     let mut config = Map::new();
     let layout = Layout::of(architecture);
     let name = layout.as_ref().map_or("unsaved", |layout| layout.name(is_transcoder));
     config.insert("architecture".to_owned(), json!(name));
     config.insert("d_in".to_owned(), json!(d_in));
-    config.insert("d_sae".to_owned(), json!(parameters.d_sae()));
+    config.insert("d_sae".to_owned(), json!(d_sae));
     if is_transcoder {
         config.insert("d_out".to_owned(), json!(d_out));
     }
@@ -134,20 +145,21 @@ pub struct LoadedModel {
     pub config: Map<String, Value>,
 }
 
-/// Reads a model folder.
+/// Reads a model folder of our own or of another tool: SAELens, sparsify, dictionary_learning, or the published Binary Autoencoder's
+/// `model.pt` (docs/files.md). What such a tool does beside encoder and decoder is folded into the weights.
 ///
 /// # Errors
-/// `IO`; `UNSUPPORTED_FORMAT` for an architecture that is not known; `CORRUPT_FILE`, `SHAPE_MISMATCH` or `NOT_FINITE` if
+/// `IO`; `UNSUPPORTED_FORMAT` for what no architecture here can express, by its name; `CORRUPT_FILE`, `SHAPE_MISMATCH` or `NOT_FINITE` if
 /// tensors are missing, do not fit each other and `cfg.json`, or hold values that are no numbers.
 pub fn load_model(dir: &Path) -> Result<LoadedModel, DataError> {
     open_model(dir)?.load()
 }
 
-/// Reads everything of a model but the values.
+/// Reads everything of a model of our own but the values.
 ///
 /// # Errors
 /// As [`load_model`].
-pub(crate) fn open_model(dir: &Path) -> Result<StoredModel, DataError> {
+pub(crate) fn open_own(dir: &Path) -> Result<StoredModel, DataError> {
     if !dir.join(CONFIG).exists() && dir.join("checkpoints").is_dir() {
         return Err(DataError::refused(format!(
             "{0} holds a training that has not ended: its last models are in {0}/checkpoints, and bae train --resume goes on",

@@ -71,7 +71,7 @@ pub(crate) struct Array {
 }
 
 impl Array {
-    fn in_file(file: &InputFile) -> Result<Self, DataError> {
+    pub(crate) fn in_file(file: &InputFile) -> Result<Self, DataError> {
         Self::read(&file.path().display().to_string(), file.size(), |offset, length| {
             file.bytes(offset, length)
         })

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 
 /// A tensor in the pickle: where in which storage it lies.
 #[derive(Clone, Debug)]
-pub(crate) struct Stored<'a> {
+pub(crate) struct Stored {
     /// Such as `FloatStorage`.
     pub(crate) storage: &'static str,
     /// Name of the storage's member in the archive.
-    pub(crate) key: &'a str,
+    pub(crate) key: String,
     /// First number within the storage.
     pub(crate) offset: usize,
     pub(crate) shape: Vec<usize>,
@@ -29,7 +29,7 @@ pub(crate) enum Error {
 const MAX_ENTRIES: usize = 1 << 16;
 
 /// Reads the tensors: one without a name, or those of a dict, list or tuple by key, `key.key` one level down.
-pub(crate) fn tensors(pickle: &[u8]) -> Result<Vec<(String, Stored<'_>)>, Error> {
+pub(crate) fn tensors(pickle: &[u8]) -> Result<Vec<(String, Stored)>, Error> {
     let mut machine = Machine { whole: pickle, left: pickle, ..Machine::default() };
     let root = machine.run()?;
     let mut found = Vec::new();
@@ -100,7 +100,7 @@ struct Machine<'a> {
     sequences: Vec<Vec<Value>>,
     dicts: Vec<Vec<(Value, Value)>>,
     storages: Vec<(&'static str, Value)>,
-    tensors: Vec<Stored<'a>>,
+    tensors: Vec<Stored>,
 }
 
 fn damaged<T>(why: &str) -> Result<T, Error> {
@@ -344,7 +344,10 @@ impl<'a> Machine<'a> {
             },
             _ => return damaged("describes a storage in another way"),
         };
-        if self.text_of(kind) != "storage" || !matches!(key, Value::Text(..)) {
+        // each tensor has a copy of it
+        const MAX_KEY: usize = 100;
+        let is_key = matches!(key, Value::Text(start, end) if end - start <= MAX_KEY);
+        if self.text_of(kind) != "storage" || !is_key {
             return damaged("describes a storage in another way");
         }
         self.stack.push(Value::Storage(self.storages.len()));
@@ -382,7 +385,13 @@ impl<'a> Machine<'a> {
                     return Err(Error::Unsupported(format!("more than {MAX_ENTRIES} tensors")));
                 }
                 self.stack.push(Value::Tensor(self.tensors.len()));
-                self.tensors.push(Stored { storage, key: self.text_of(key), offset, shape, strides });
+                self.tensors.push(Stored {
+                    storage,
+                    key: self.text_of(key).to_owned(),
+                    offset,
+                    shape,
+                    strides,
+                });
             }
             _ => return damaged("rebuilds a tensor in another way"),
         }

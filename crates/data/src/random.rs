@@ -18,6 +18,8 @@ pub enum Purpose {
     Resample,
     /// Synthetic hidden states.
     Synthetic,
+    /// Which rows probes are trained on, and what they are compared with.
+    Probe,
 }
 
 /// The generator for one purpose and number (of a pass, a step): what it gives depends on nothing that came before it,

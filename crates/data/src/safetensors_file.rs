@@ -71,7 +71,8 @@ impl Header {
         tensor_file::listing(&self.described())
     }
 
-    fn described(&self) -> Vec<tensor_file::Tensor> {
+    /// Names, types and shapes.
+    pub(crate) fn described(&self) -> Vec<tensor_file::Tensor> {
         let described = |tensor: &Tensor| tensor_file::Tensor {
             name: tensor.name.clone(),
             dtype: tensor.dtype.to_string(),

@@ -11,8 +11,11 @@ use crate::error::DataError;
 use crate::input_file::InputFile;
 use crate::layout;
 use crate::model_file::LoadedModel;
-use crate::numbers::{Element, read_values};
-use crate::safetensors_file::Header;
+use crate::numbers::{Element, Number, read_values};
+use crate::safetensors_file::{self, Header};
+use crate::scratch::Scratch;
+use crate::tensor_file::{Place, Tensor, listing};
+use crate::torch_file::TorchFile;
 
 /// A model of which everything but the values has been read and found right.
 pub(crate) struct StoredModel {
@@ -39,7 +42,8 @@ pub(crate) struct Widths {
 pub(crate) struct Folds {
     /// b_dec is subtracted from what is encoded.
     pub(crate) centred: bool,
-    /// Pre-activations are multiplied by the norm of the feature's decoder row, and codes divided by it when they are decoded.
+    /// Pre-activations are multiplied by the norm of the feature's decoder row (at least 1e-8), and codes divided by it when they are
+    /// decoded.
     pub(crate) by_norm: bool,
 }
 
@@ -76,98 +80,224 @@ impl Folds {
     fn apply(self, architecture: &Architecture, parameters: &mut Parameters) {
         if self.by_norm {
             for (feature, mut decoder) in parameters.w_dec.axis_iter_mut(Axis(0)).enumerate() {
-                let norm = decoder.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt();
+                let squares: f64 = decoder.iter().map(|&w| f64::from(w) * f64::from(w)).sum();
+                let norm = squares.sqrt().max(1e-8);
                 let times_norm = |w: f32| (f64::from(w) * norm) as f32;
                 parameters.w_enc.column_mut(feature).mapv_inplace(times_norm);
                 parameters.b_enc[feature] = times_norm(parameters.b_enc[feature]);
-                if norm > 0.0 {
-                    decoder.mapv_inplace(|w| (f64::from(w) / norm) as f32);
-                }
+                decoder.mapv_inplace(|w| (f64::from(w) / norm) as f32);
             }
         }
         if self.centred {
-            let mut shift = vec![0.0; parameters.d_sae()];
-            for (weights, &centre) in parameters.w_enc.rows().into_iter().zip(&parameters.b_dec) {
-                let add = |(sum, &w): (&mut f64, &f32)| *sum += f64::from(centre) * f64::from(w);
-                shift.iter_mut().zip(weights).for_each(add);
-            }
-            let minus = |b: f32, shift: f64| (f64::from(b) - shift) as f32;
-            parameters.b_enc.iter_mut().zip(&shift).for_each(|(b, &shift)| *b = minus(*b, shift));
-            if let Some(Kind::Gated(_)) = architecture.kind() {
-                // its magnitudes take x W_enc without the gates' bias
-                let gains = parameters.of_features("r_mag").mapv(|r| libm::exp(f64::from(r)));
-                let (_, b_mag) = parameters
-                    .per_feature
-                    .iter_mut()
-                    .find(|(name, _)| *name == "b_mag")
-                    .expect("a tensor of its");
-                let each = b_mag.iter_mut().zip(shift.iter().zip(&gains));
-                each.for_each(|(b, (&shift, &gain))| *b = minus(*b, shift * gain));
-            }
+            shift_biases(architecture, parameters, -1.0);
         }
+    }
+}
+
+/// Adds `sign` · b_dec W_enc to what is added to x W_enc, in f64: with −1, models that subtract b_dec from x become such that do not.
+pub(crate) fn shift_biases(architecture: &Architecture, parameters: &mut Parameters, sign: f64) {
+    let mut shift = vec![0.0; parameters.d_sae()];
+    for (weights, &centre) in parameters.w_enc.rows().into_iter().zip(&parameters.b_dec) {
+        let add = |(sum, &w): (&mut f64, &f32)| *sum += sign * f64::from(centre) * f64::from(w);
+        shift.iter_mut().zip(weights).for_each(add);
+    }
+    let plus = |b: f32, shift: f64| (f64::from(b) + shift) as f32;
+    parameters.b_enc.iter_mut().zip(&shift).for_each(|(b, &shift)| *b = plus(*b, shift));
+    if let Some(Kind::Gated(_)) = architecture.kind() {
+        // its magnitudes take x W_enc without the gates' bias
+        let gains = parameters.of_features("r_mag").mapv(|r| libm::exp(f64::from(r)));
+        let mut named = parameters.per_feature.iter_mut();
+        let (_, b_mag) = named.find(|(name, _)| *name == "b_mag").expect("a tensor of its");
+        let each = b_mag.iter_mut().zip(shift.iter().zip(&gains));
+        each.for_each(|(b, (&shift, &gain))| *b = plus(*b, shift * gain));
     }
 }
 
 /// Where the values of a tensor lie.
 pub(crate) struct Weights {
-    file: Arc<InputFile>,
+    place: Place,
+    /// As messages have it.
     name: String,
     element: Element,
-    /// Byte of the file where the first one lies.
-    offset: u64,
     shape: Vec<usize>,
+    /// Numbers from one index to the next, for each axis.
+    strides: Vec<usize>,
+    /// Whether what is stored is the logarithm.
+    pub(crate) is_log: bool,
 }
 
 impl Weights {
-    fn read(&self, values: &mut [f32]) -> Result<(), DataError> {
-        read_values(&self.file, self.element, self.offset, values)?;
-        check_tensor(&format!("{}#{}", self.file.path().display(), self.name), &self.shape, values)
+    /// The same matrix with rows and columns exchanged.
+    pub(crate) fn transposed(mut self) -> Self {
+        self.shape.reverse();
+        self.strides.reverse();
+        self
     }
+
+    /// So many copies of the one number.
+    pub(crate) fn repeated(self, count: usize) -> Self {
+        Self { shape: vec![count], strides: vec![0], ..self }
+    }
+
+    /// The values, row-major, all of them numbers.
+    pub(crate) fn read(&self, values: &mut [f32]) -> Result<(), DataError> {
+        let Place { file, offset } = &self.place;
+        if self.strides == contiguous(&self.shape) {
+            read_values(file, self.element, *offset, values)?;
+        } else {
+            let axes = self.shape.iter().zip(&self.strides);
+            let mut stored = vec![0.0; 1 + axes.map(|(&size, &stride)| (size - 1) * stride).sum::<usize>()];
+            read_values(file, self.element, *offset, &mut stored)?;
+            let columns = *self.shape.last().expect("one axis at least");
+            for (row, values) in values.chunks_mut(columns).enumerate() {
+                let start = if self.shape.len() == 2 { row * self.strides[0] } else { 0 };
+                let stride = *self.strides.last().expect("as many");
+                values.iter_mut().enumerate().for_each(|(at, value)| *value = stored[start + at * stride]);
+            }
+        }
+        if self.is_log {
+            values.iter_mut().for_each(|value| *value = libm::exp(f64::from(*value)) as f32);
+        }
+        check_tensor(&self.name, &self.shape, values)
+    }
+}
+
+/// Strides of a tensor that lies row by row.
+fn contiguous(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1usize; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis].saturating_mul(shape[axis]);
+    }
+    strides
 }
 
 /// A file of named weights.
 pub(crate) struct WeightsFile {
-    file: Arc<InputFile>,
-    header: Header,
+    path: String,
+    described: Vec<Tensor>,
+    /// Where each lies, and its strides.
+    places: Vec<(Place, Vec<usize>)>,
 }
 
 impl WeightsFile {
+    /// A safetensors file.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let file = Arc::new(InputFile::open(path)?);
         let header = Header::read(&file)?;
-        Ok(Self { file, header })
+        let place = |tensor: &safetensors_file::Tensor| {
+            (Place { file: file.clone(), offset: tensor.offset }, contiguous(&tensor.shape))
+        };
+        let places = header.tensors.iter().map(place).collect();
+        Ok(Self { path: path.display().to_string(), described: header.described(), places })
+    }
+
+    /// What torch.save wrote of a module's state.
+    pub(crate) fn torch(path: &Path) -> Result<Self, DataError> {
+        let mut torch = TorchFile::open(Arc::new(InputFile::open(path)?))?;
+        let (described, mut scratch) = (torch.described(), Scratch::default());
+        let mut places = vec![];
+        for (index, tensor) in described.iter().enumerate() {
+            let stored = &torch.tensors[index].1;
+            let strides = if stored.shape.contains(&0) { vec![] } else { stored.strides.clone() };
+            if !is_dense(&stored.shape, &strides) || tensor.number.is_none() {
+                return Err(DataError::format(format!(
+                    "{}#{} ({} {:?}) is no tensor of its own that holds numbers; save the model's state_dict()",
+                    path.display(),
+                    tensor.name,
+                    tensor.dtype,
+                    tensor.shape
+                )));
+            }
+            places.push((torch.place(index, &mut scratch)?, strides));
+        }
+        Ok(Self { path: path.display().to_string(), described, places })
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.described.iter().any(|tensor| tensor.name == name)
+    }
+
+    /// Names of all tensors.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.described.iter().map(|tensor| &*tensor.name)
+    }
+
+    /// Rows and columns of a matrix, both above 0.
+    pub(crate) fn matrix(&self, name: &str) -> Result<[usize; 2], DataError> {
+        match self.described[self.find(name)?].shape[..] {
+            [rows, columns] if rows > 0 && columns > 0 => Ok([rows, columns]),
+            ref shape => Err(DataError::shape(format!(
+                "{}#{name} has shape {shape:?}; it should be a matrix: save the model again",
+                self.path
+            ))),
+        }
     }
 
     /// A tensor of this shape; `because` completes "but … make it SHAPE".
     pub(crate) fn take(&self, name: &str, shape: &[usize], because: &str) -> Result<Weights, DataError> {
-        let path = self.file.path().display();
-        let Some(tensor) = self.header.tensor(name) else {
-            return Err(DataError::corrupt(format!(
-                "{path} has no tensor {name}, only {}; save the model again",
-                self.header.listing()
-            )));
-        };
-        let element = Element::of_safetensors(tensor.dtype).filter(|&element| element != Element::F64);
-        let Some(element) = element else {
+        let weights = self.weights(name)?;
+        if weights.element == Element::F64 {
             return Err(DataError::format(format!(
-                "{path}#{name} is of type {}; weights are F32, F16 or BF16: convert them",
-                tensor.dtype
-            )));
-        };
-        if tensor.shape != shape {
-            return Err(DataError::shape(format!(
-                "{path}#{name} has shape {:?}, but {because} make it {shape:?}; these files are not of one model",
-                tensor.shape
+                "{} is of type {}; weights are F32, F16 or BF16: convert them",
+                weights.name,
+                self.described[self.find(name)?].dtype
             )));
         }
-        Ok(Weights {
-            file: self.file.clone(),
-            name: name.to_owned(),
-            element,
-            offset: tensor.offset,
-            shape: shape.to_vec(),
+        if weights.shape != shape {
+            return Err(DataError::shape(format!(
+                "{} has shape {:?}, but {because} make it {shape:?}; these files are not of one model",
+                weights.name, weights.shape
+            )));
+        }
+        Ok(weights)
+    }
+
+    /// A tensor of one number without axes.
+    pub(crate) fn take_scalar(&self, name: &str) -> Result<Weights, DataError> {
+        let weights = self.weights(name)?;
+        if !weights.shape.is_empty() {
+            return Err(DataError::shape(format!(
+                "{} has shape {:?}; it should be one number: save the model again",
+                weights.name, weights.shape
+            )));
+        }
+        Ok(weights)
+    }
+
+    fn weights(&self, name: &str) -> Result<Weights, DataError> {
+        let index = self.find(name)?;
+        let Tensor { dtype, number, shape, .. } = &self.described[index];
+        let shown = format!("{}#{name}", self.path);
+        let &Some(Number::Float(element)) = number else {
+            return Err(DataError::format(format!(
+                "{shown} is of type {dtype}; weights are F32, F16 or BF16: convert them"
+            )));
+        };
+        let (place, strides) = self.places[index].clone();
+        Ok(Weights { place, name: shown, element, shape: shape.clone(), strides, is_log: false })
+    }
+
+    fn find(&self, name: &str) -> Result<usize, DataError> {
+        self.described.iter().position(|tensor| tensor.name == name).ok_or_else(|| {
+            DataError::corrupt(format!(
+                "{} has no tensor {name}, only {}; save the model again",
+                self.path,
+                listing(&self.described)
+            ))
         })
     }
+}
+
+/// Whether a tensor's numbers fill the memory that they lie in, each in a place of its own: as allocated, perhaps with axes exchanged.
+fn is_dense(shape: &[usize], strides: &[usize]) -> bool {
+    let mut axes: Vec<_> = strides.iter().zip(shape).filter(|&(_, &size)| size != 1).collect();
+    axes.sort();
+    let mut expected = 1usize;
+    axes.iter().all(|&(&stride, &size)| {
+        let fits = stride == expected;
+        expected = expected.saturating_mul(size);
+        fits
+    })
 }
 
 /// Refuses NaN and infinity, by their place in a tensor.

@@ -191,6 +191,57 @@ proptest! {
     }
 }
 
+/// Folders of other tools.
+const NEIGHBOURS: [&str; 6] = [
+    "sae_lens/gated",
+    "sae_lens/batchtopk_checkpoint",
+    "sparsify/topk_bfloat16",
+    "dictionary_learning/topk",
+    "dictionary_learning/matryoshka_batchtopk",
+    "published/bae",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(1000)))]
+    #[test]
+    fn damage_to_models_of_others_never_ends_the_process(
+        which in 0..NEIGHBOURS.len(),
+        at in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 1..6),
+        at_start in any::<bool>(),
+        cut in prop::option::weighted(0.1, any::<prop::sample::Index>()),
+    ) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../__test__/neighbours/models").join(NEIGHBOURS[which]);
+        let dir = tempdir().unwrap();
+        let mut names = vec![];
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+            names.push(entry.file_name());
+        }
+        names.retain(|name| name != "expected.safetensors");
+        names.sort();
+        let path = dir.path().join(at.get(&names));
+        let mut bytes = fs::read(&path).unwrap();
+        // what is not numbers lies at the start
+        let reach = if at_start { bytes.len().min(800) } else { bytes.len() };
+        for (at, value, as_digit) in changes {
+            let at = at.index(reach);
+            bytes[at] = if as_digit { b'0' + value % 10 } else { value };
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        fs::write(&path, &bytes).unwrap();
+        let check = |error: DataError| {
+            let known = ["IO", "SHAPE_MISMATCH", "NOT_FINITE", "UNSUPPORTED_FORMAT", "CORRUPT_FILE"];
+            assert!(known.contains(&error.code()) && !error.to_string().contains('\n'), "{error}");
+        };
+        load_model(dir.path()).map(drop).unwrap_or_else(check);
+        inspect(dir.path().to_str().unwrap()).map(drop).unwrap_or_else(check);
+    }
+}
+
 /// The files of other programs in `tests/fixtures`, by name.
 static FIXTURES: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");

@@ -5,6 +5,7 @@ use bae_kernels::batch::{BatchCodes, PANEL};
 use bae_kernels::bf16::{self, PackedPairs};
 use bae_kernels::columns::ColumnPanels;
 use bae_kernels::product::{self, PackedRows};
+use bae_kernels::sparse::{self, Sparse};
 use bae_kernels::{Isa, adam, counts, gather, pairs, peak};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
@@ -190,6 +191,123 @@ fn adam_update(bencher: Bencher, case: Case) {
                 .for_each(|(((p, m), v), g)| adam::update(isa, numbers, p, m, v, g));
         });
     });
+}
+
+/// Numbers between −1 and 1, as pre-activations might be.
+fn pre_activations(d_sae: usize) -> Vec<f32> {
+    let mut state = 1u64;
+    let next = || {
+        state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(99);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    std::iter::repeat_with(next).take(ROWS * d_sae).collect()
+}
+
+/// Entries of a row of codes that holds 32, or a share of all features.
+fn entries(isa: Isa, d_sae: usize, percent: usize) -> Sparse {
+    let k = if percent == 0 { 32 } else { d_sae * percent / 100 };
+    sparse::largest_of_rows(isa, &pre_activations(d_sae), d_sae, k)
+}
+
+fn by_feature(isa: Isa, d_sae: usize, percent: usize) -> sparse::Transposed<1> {
+    let codes = entries(isa, d_sae, percent);
+    sparse::transposed(&codes.ends, &codes.indices, [&codes.values], d_sae)
+}
+
+/// Where the entries of a feature are.
+fn of_feature(ends: &[usize], feature: usize) -> std::ops::Range<usize> {
+    let start = if feature == 0 { 0 } else { ends[feature - 1] };
+    start..ends[feature]
+}
+
+/// Codes with 32 entries (0), or this percentage of all.
+#[divan::bench(args = cases(), consts = [0, 10, 30], sample_count = 20)]
+fn sparse_decode<const PERCENT: usize>(bencher: Bencher, case: Case) {
+    let Case(isa, (d_in, d_sae), _) = case;
+    let codes = entries(isa, d_sae, PERCENT);
+    let weights = values(d_sae, d_in);
+    let weights = weights.as_slice().expect("row-major");
+    let mut out = vec![0f32; ROWS * d_in];
+    bencher
+        .counter(ItemsCount::new(2 * codes.ends[codes.ends.len() - 1] * d_in))
+        .bench_local(|| case.run(|| sparse::add_decoded(isa, codes.lists(), weights, d_in, &mut out)));
+}
+
+#[divan::bench(args = cases(), consts = [0, 10, 30], sample_count = 20)]
+fn sparse_turned<const PERCENT: usize>(bencher: Bencher, case: Case) {
+    let Case(isa, (_, d_sae), _) = case;
+    let codes = entries(isa, d_sae, PERCENT);
+    bencher.counter(ItemsCount::new(codes.len())).bench_local(|| {
+        case.run(|| sparse::transposed(&codes.ends, &codes.indices, [&codes.values, &codes.values], d_sae))
+    });
+}
+
+/// The products with every feature's decoder row.
+#[divan::bench(args = cases(), consts = [0, 10, 30], sample_count = 20)]
+fn sparse_dots<const PERCENT: usize>(bencher: Bencher, case: Case) {
+    let Case(isa, (d_in, d_sae), _) = case;
+    let codes = by_feature(isa, d_sae, PERCENT);
+    let (weights, errors) = (values(d_sae, d_in), values(ROWS, d_in));
+    let errors = errors.as_slice().expect("row-major");
+    let weights = weights.as_slice().expect("row-major");
+    bencher.counter(ItemsCount::new(2 * codes.ends[codes.ends.len() - 1] * d_in)).bench_local(|| {
+        case.run(|| {
+            weights.par_chunks(d_in).enumerate().for_each_init(Vec::new, |out, (feature, row)| {
+                let samples = &codes.rows[of_feature(&codes.ends, feature)];
+                out.resize(samples.len(), 0.0);
+                sparse::dots(isa, samples, errors, row, out);
+            });
+        });
+    });
+}
+
+/// The gradient of every feature's row.
+#[divan::bench(args = cases(), consts = [0, 10, 30], sample_count = 20)]
+fn sparse_scaled_rows<const PERCENT: usize>(bencher: Bencher, case: Case) {
+    let Case(isa, (d_in, d_sae), _) = case;
+    let codes = by_feature(isa, d_sae, PERCENT);
+    let errors = values(ROWS, d_in);
+    let errors = errors.as_slice().expect("row-major");
+    bencher.counter(ItemsCount::new(2 * codes.ends[codes.ends.len() - 1] * d_in)).bench_local(|| {
+        case.run(|| {
+            (0..d_sae).into_par_iter().for_each_init(
+                || vec![0f32; d_in],
+                |out, feature| {
+                    let here = of_feature(&codes.ends, feature);
+                    let (samples, factors) = (&codes.rows[here.clone()], &codes.values[0][here]);
+                    sparse::add_scaled_rows(isa, samples, factors, errors, out);
+                },
+            );
+        });
+    });
+}
+
+#[divan::bench(args = cases(), consts = [32, 256], sample_count = 20)]
+fn largest_of_rows<const K: usize>(bencher: Bencher, case: Case) {
+    let Case(isa, (_, d_sae), _) = case;
+    let values = pre_activations(d_sae);
+    bencher
+        .counter(BytesCount::of_slice(&values))
+        .bench_local(|| case.run(|| sparse::largest_of_rows(isa, &values, d_sae, K)));
+}
+
+#[divan::bench(args = cases(), consts = [32, 256], sample_count = 20)]
+fn largest_of_batch<const K: usize>(bencher: Bencher, case: Case) {
+    let Case(isa, (_, d_sae), _) = case;
+    let values = pre_activations(d_sae);
+    bencher
+        .counter(BytesCount::of_slice(&values))
+        .bench_local(|| case.run(|| sparse::largest_of_batch(isa, &values, d_sae, K * ROWS)));
+}
+
+/// Half of all values.
+#[divan::bench(args = cases(), sample_count = 20)]
+fn sparse_above_zero(bencher: Bencher, case: Case) {
+    let Case(isa, (_, d_sae), _) = case;
+    let values = pre_activations(d_sae);
+    bencher
+        .counter(BytesCount::of_slice(&values))
+        .bench_local(|| case.run(|| Sparse::above_zero(isa, &values, d_sae)));
 }
 
 /// Rows of a data set.

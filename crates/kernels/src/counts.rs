@@ -1,4 +1,5 @@
-//! Exact counts over whole data sets of packed codes: in how many rows each feature is on, and each pair of features.
+//! Exact counts over whole data sets of packed codes: in how many rows each feature is on, and each pair of features,
+//! of one code or of two.
 //!
 //! Codes are rows of `columns.div_ceil(64)` words; feature j is bit j % 64 of word j / 64. Both counts add up rows of bits
 //! with carry-save adders: all rows for the features, and for the pairs with feature i the rows in which i is on. So pairs
@@ -77,8 +78,7 @@ pub fn pairs_with(isa: Isa, words: &[u64], rows: usize, columns: usize, counts: 
     if words.is_empty() {
         return;
     }
-    // few enough columns for all threads to have work, and as many as pay for the rows that they fetch
-    let task = 64 * (per_row / (4 * rayon::current_num_threads())).clamp(1, 8);
+    let task = columns_of_task(per_row);
     let mut block = Block::default();
     let spare = Mutex::new(vec![]);
     for words in words.chunks(SUBS * SUB * per_row) {
@@ -95,9 +95,85 @@ pub fn pairs_with(isa: Isa, words: &[u64], rows: usize, columns: usize, counts: 
         tasks.into_par_iter().rev().with_max_len(1).for_each(|(columns, counts)| {
             let mut lists: Lists = spare.lock().expect("no panic here").pop().unwrap_or_default();
             list_rows(isa, &block, columns, &mut lists);
-            add_pairs(isa, &block, &lists, counts);
+            add_pairs(isa, &block, &lists, Partners::Before, counts);
             spare.lock().expect("no panic here").push(lists);
         });
+    }
+}
+
+/// Packed codes of some rows.
+#[derive(Clone, Copy)]
+pub struct Packed<'a> {
+    /// `columns.div_ceil(64)` words a row.
+    pub words: &'a [u64],
+    /// Features.
+    pub columns: usize,
+}
+
+/// Adds to `counts` for each column of `first` and each of `second` the rows in which both bits are set, row-major:
+/// `second.columns` numbers for each column of `first`. The bits that are rare in `first` are what it costs; what is said of
+/// bits, counts and memory at [`pairs`] holds here.
+///
+/// # Panics
+/// If one of the two is not `rows` rows, or `counts` not a number for each pair.
+pub fn cross(first: Packed, second: Packed, rows: usize, counts: &mut [u32]) {
+    cross_with(Isa::best(), first, second, rows, counts);
+}
+
+/// [`cross`] with the instruction set given.
+///
+/// # Panics
+/// As [`cross`].
+pub fn cross_with(isa: Isa, first: Packed, second: Packed, rows: usize, counts: &mut [u32]) {
+    let per_row = |packed: Packed| {
+        let words = packed.columns.div_ceil(64);
+        assert_eq!(packed.words.len(), rows * words, "words of {rows} rows of {} columns", packed.columns);
+        words
+    };
+    let (of_first, of_second) = (per_row(first), per_row(second));
+    assert_eq!(counts.len(), first.columns * second.columns, "a count for each pair");
+    if counts.is_empty() || rows == 0 {
+        return;
+    }
+    let task = columns_of_task(of_first);
+    let (mut listed, mut added) = (Block::default(), Block::default());
+    let spare = Mutex::new(vec![]);
+    let most = SUBS * SUB;
+    for (words, others) in first.words.chunks(most * of_first).zip(second.words.chunks(most * of_second)) {
+        listed.fill(isa, words, of_first);
+        added.fill(isa, others, of_second);
+        let tasks = counts.par_chunks_mut(task * second.columns).with_max_len(1).enumerate();
+        tasks.for_each(|(at, counts)| {
+            let columns = at * task..first.columns.min((at + 1) * task);
+            let mut lists: Lists = spare.lock().expect("no panic here").pop().unwrap_or_default();
+            list_rows(isa, &listed, columns, &mut lists);
+            add_pairs(isa, &added, &lists, Partners::All(second.columns), counts);
+            spare.lock().expect("no panic here").push(lists);
+        });
+    }
+}
+
+/// Few enough columns for all threads to have work, and as many as pay for the rows that they fetch.
+fn columns_of_task(words_per_row: usize) -> usize {
+    64 * (words_per_row / (4 * rayon::current_num_threads())).clamp(1, 8)
+}
+
+/// The columns that a listed one is counted with.
+#[derive(Clone, Copy)]
+enum Partners {
+    /// Those before it.
+    Before,
+    /// So many of another code.
+    All(usize),
+}
+
+impl Partners {
+    #[inline(always)]
+    fn of(self, column: usize) -> usize {
+        match self {
+            Self::Before => column,
+            Self::All(columns) => columns,
+        }
     }
 }
 
@@ -339,11 +415,12 @@ fn list(bits: &[Lanes], flip: u64, mut end: usize, rows: &mut Vec<u16>) -> usize
 }
 
 crate::isa::per_isa! {
-    /// Adds the pairs of the listed columns to `counts`, which begins with the first column's.
-    fn add_pairs[simd: S](block: &Block, lists: &Lists, counts: &mut [u32]) {
+    /// Adds the pairs of the listed columns with their partners, which are those of `block`, to `counts`, which begins with the
+    /// first column's.
+    fn add_pairs[simd: S](block: &Block, lists: &Lists, partners: Partners, counts: &mut [u32]) {
         let columns = lists.flipped.len();
         let mut all = vec![Planes::default(); columns];
-        for panel in 0..(lists.first + columns - 1).div_ceil(PANEL) {
+        for panel in 0..partners.of(lists.first + columns - 1).div_ceil(PANEL) {
             all.fill(Planes::default());
             for sub in 0..block.subs {
                 let rows = block.panel(panel, sub);
@@ -352,7 +429,7 @@ crate::isa::per_isa! {
                 for (column, planes) in all.iter_mut().enumerate() {
                     let at = column * block.subs + sub;
                     let list = &lists.rows[lists.starts[at]..lists.starts[at + 1]];
-                    if !list.is_empty() && lists.first + column > panel * PANEL {
+                    if !list.is_empty() && partners.of(lists.first + column) > panel * PANEL {
                         planes.add_listed(simd, rows, list);
                     }
                 }
@@ -360,7 +437,7 @@ crate::isa::per_isa! {
             let ones = block.ones(panel);
             let mut rest = &mut *counts;
             for (column, planes) in all.iter().enumerate() {
-                let (of_column, others) = rest.split_at_mut(lists.first + column);
+                let (of_column, others) = rest.split_at_mut(partners.of(lists.first + column));
                 rest = others;
                 // each column's counts are elsewhere
                 if let Some(next) = rest.get(panel * PANEL..) {
@@ -455,6 +532,36 @@ mod tests {
             let mut got = vec![7; want.len()];
             pairs_with(isa, &words, rows, columns, &mut got);
             assert_eq!(got, want, "{} {rows} × {columns}", isa.name());
+        }
+    }
+
+    fn cross_is_plain(rows: usize, columns: [usize; 2], seed: u64) {
+        let (first, plain) = codes(rows, columns[0], seed);
+        let (second, other) = codes(rows, columns[1], !seed);
+        let both =
+            |i: usize, j: usize| (0..rows).filter(|&row| plain[row][i] && other[row][j]).count() as u32;
+        let want: Vec<u32> = (0..columns[0])
+            .flat_map(|i| (0..columns[1]).map(move |j| (i, j)))
+            .map(|(i, j)| 7 + both(i, j))
+            .collect();
+        for isa in Isa::available() {
+            let mut got = vec![7; want.len()];
+            let packed = |words, columns| Packed { words, columns };
+            cross_with(isa, packed(&first, columns[0]), packed(&second, columns[1]), rows, &mut got);
+            assert_eq!(got, want, "{} {rows} × {columns:?}", isa.name());
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "too slow")]
+    fn cross_at_every_edge() {
+        for rows in [0, 1, 64, 513] {
+            for columns in [[0, 3], [3, 0], [1, 1], [64, 65], [65, 511], [130, 513]] {
+                cross_is_plain(rows, columns, (rows + columns[0]) as u64);
+            }
+        }
+        for rows in [SUB + 1, SUBS * SUB + 1] {
+            cross_is_plain(rows, [8, 9], rows as u64);
         }
     }
 
@@ -571,9 +678,10 @@ mod tests {
     proptest! {
         #![proptest_config(cases(40))]
         #[test]
-        fn counts_are_plain(rows in 0..up_to(200), columns in 0..up_to(200), seed: u64) {
+        fn counts_are_plain(rows in 0..up_to(200), columns in 0..up_to(200), others in 0..up_to(200), seed: u64) {
             ones_are_plain(rows, columns, seed);
             pairs_are_plain(rows, columns, seed);
+            cross_is_plain(rows, [columns, others], seed);
         }
     }
 }

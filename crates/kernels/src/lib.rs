@@ -21,6 +21,7 @@ pub mod pulls;
 pub mod signs;
 pub mod slope;
 pub mod slots;
+pub mod sparse;
 pub mod window;
 
 pub use isa::{ISA_VARIABLE, Isa};

@@ -295,6 +295,28 @@ per_isa! {
     }
 }
 
+per_isa! {
+    /// Turns a panel `[width][32]` into up to 32 rows of `width` values: as many as `rows` has.
+    ///
+    /// Panics if `rows` is more than 32 rows, or `panel` has another length.
+    pub fn turn_panel[simd: S](panel: &[f32], width: usize, rows: &mut [f32]) {
+        assert!(rows.len() <= PANEL * width && panel.len() == PANEL * width, "rows of a panel");
+        let count = rows.len().checked_div(width).unwrap_or(0);
+        let (whole_rows, whole) = (count - count % S::LANES, width - width % S::LANES);
+        for row in (0..whole_rows).step_by(S::LANES) {
+            for column in (0..whole).step_by(S::LANES) {
+                simd.transpose(&panel[column * PANEL + row..], PANEL, &mut rows[row * width + column..], width);
+            }
+        }
+        for row in 0..count {
+            let rest = if row < whole_rows { whole } else { 0 };
+            for column in rest..width {
+                rows[row * width + column] = panel[column * PANEL + row];
+            }
+        }
+    }
+}
+
 /// c += a · b for a `[m, k]`, b `[k, n]`, c `[m, n]`, whatever their strides: for work outside the training step.
 ///
 /// # Panics
@@ -307,7 +329,11 @@ pub fn add_product(isa: Isa, a: ArrayView2<f32>, b: ArrayView2<f32>, mut c: Arra
     c.axis_chunks_iter_mut(ndarray::Axis(1), PANEL).into_par_iter().enumerate().for_each(|(panel, mut c)| {
         let columns = panel * PANEL..panel * PANEL + c.ncols();
         let mut b_panel = vec![0f32; k * PANEL];
-        copy_tile(b.slice(s![.., columns]).reversed_axes(), PANEL, &mut b_panel);
+        let b = b.slice(s![.., columns]).reversed_axes();
+        match b.to_slice() {
+            Some(rows) => turn_rows(isa, rows, k, &mut b_panel),
+            None => copy_tile(b, PANEL, &mut b_panel),
+        }
         let mut out = vec![0f32; m * PANEL];
         for (out, row) in out.chunks_exact_mut(PANEL).zip(c.rows()) {
             out.iter_mut().zip(row).for_each(|(out, &value)| *out = value);
@@ -388,6 +414,9 @@ mod tests {
                         prop_assert_eq!(value, if row < count { rows[[row, column]] } else { 0.0 });
                     }
                 }
+                let mut back = vec![7f32; count * width];
+                turn_panel(isa, &panel, width, &mut back);
+                prop_assert_eq!(&back, rows.as_slice().unwrap());
             }
         }
     }

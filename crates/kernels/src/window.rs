@@ -79,20 +79,31 @@ per_isa! {
         assert!(decoder.len() <= PANEL * width && errors.len() * PANEL == out.len() * width, "lengths of a panel");
         out.fill(0.0);
         for (feature, row) in decoder.chunks_exact(width.max(1)).enumerate() {
-            for four in open.samples(feature).chunks(4) {
-                // a missing one is computed in vain
-                let sample = |at: usize| four[at.min(four.len() - 1)] as usize * width;
-                let others = [0, 1, 2, 3].map(|at| &errors[sample(at)..][..width]);
-                let dots = match S::LANES {
-                    16 => four_dots::<S, 1>(simd, row, others),
-                    8 => four_dots::<S, 2>(simd, row, others),
-                    _ => four_dots::<S, 4>(simd, row, others),
-                };
-                for (&sample, dot) in four.iter().zip(dots) {
-                    out[sample as usize * PANEL + feature] = dot;
-                }
-            }
+            let samples = open.samples(feature);
+            dots_of(simd, samples, errors, row, |at, dot| out[samples[at] as usize * PANEL + feature] = dot);
         }
+    }
+}
+
+/// The products of `row` with these rows of `matrix` `[n][width of the row]`, each given to `take` with its place.
+#[inline(always)]
+pub(crate) fn dots_of<S: Simd>(
+    simd: S,
+    rows: &[u32],
+    matrix: &[f32],
+    row: &[f32],
+    mut take: impl FnMut(usize, f32),
+) {
+    for (at, four) in rows.chunks(4).enumerate() {
+        // a missing one is computed in vain
+        let other = |at: usize| four[at.min(four.len() - 1)] as usize * row.len();
+        let others = [0, 1, 2, 3].map(|at| &matrix[other(at)..][..row.len()]);
+        let dots = match S::LANES {
+            16 => four_dots::<S, 1>(simd, row, others),
+            8 => four_dots::<S, 2>(simd, row, others),
+            _ => four_dots::<S, 4>(simd, row, others),
+        };
+        dots.into_iter().take(four.len()).enumerate().for_each(|(within, dot)| take(4 * at + within, dot));
     }
 }
 

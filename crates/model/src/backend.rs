@@ -32,6 +32,9 @@ pub enum ModelError {
         "products of the hidden states leave the range of 32-bit numbers; remove rows that are far larger than all others, or scale the data down"
     )]
     TooLarge,
+    /// What is asked for is more than the rows have.
+    #[error("{0}")]
+    Invalid(String),
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,

@@ -1,4 +1,5 @@
 use crate::Parameters;
+use crate::architectures::Gated;
 use ndarray::{Array1, ArrayViewMut2, Axis, Zip};
 
 /// The affine map between raw hidden states and the space that training works in: x' = (x − centre) / scale.
@@ -43,6 +44,7 @@ impl Normalisation {
             }
         }
         folded.b_enc = b_enc.mapv(|b| b as f32);
+        Gated::b_enc_moved(&mut folded, &(b_enc - trained.b_enc.mapv(f64::from)));
         Zip::from(folded.w_enc.rows_mut()).and(&self.scale).par_for_each(|mut row, &scale| {
             row.mapv_inplace(|w| (f64::from(w) / f64::from(scale)) as f32);
         });

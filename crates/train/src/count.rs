@@ -14,6 +14,26 @@ pub enum By {
     File(Vec<Label>),
 }
 
+impl By {
+    /// What each of these rows (ascending) is called.
+    ///
+    /// # Errors
+    /// Those of reading a column; rows that do not come from as many files as are named.
+    pub fn labels(&self, data: &Dataset, rows: &[usize]) -> Result<Vec<Label>, TrainError> {
+        match self {
+            Self::File(files) if files.len() != data.sources() => Err(TrainError::Option(format!(
+                "rows can be grouped by file where they come from files: {} are named, the data has {} parts",
+                files.len(),
+                data.sources()
+            ))),
+            Self::File(files) => Ok(rows.iter().map(|&row| files[data.source_of(row)].clone()).collect()),
+            Self::Column(column) => {
+                Ok(data.read_column_of(*column, rows)?.into_iter().map(Label::Number).collect())
+            }
+        }
+    }
+}
+
 impl std::fmt::Display for By {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
@@ -64,31 +84,13 @@ pub fn count(
         statistics = statistics.of_shard(shard, of);
     }
     let has_sequences = data.has_column(Column::Sequence);
-    if let Some(By::File(labels)) = &options.by
-        && labels.len() != data.sources()
-    {
-        return Err(TrainError::Option(format!(
-            "rows can be grouped by file where they come from files: {} are named, the data has {} parts",
-            labels.len(),
-            data.sources()
-        )));
-    }
     let total = rows.count();
     let mut numbers = rows.iter();
     encode_chunks(model, &Feed::new(data, rows, Order::Stored, READ_ONCE), |done, x, codes| {
         let of_chunk: Vec<usize> = numbers.by_ref().take(x.nrows()).collect();
         let sequences =
             has_sequences.then(|| data.read_column_of(Column::Sequence, &of_chunk)).transpose()?;
-        let labels: Option<Vec<Label>> = match &options.by {
-            None => None,
-            Some(By::File(files)) => {
-                Some(of_chunk.iter().map(|&row| files[data.source_of(row)].clone()).collect())
-            }
-            Some(By::Column(column)) => {
-                let values = data.read_column_of(*column, &of_chunk)?;
-                Some(values.into_iter().map(Label::Number).collect())
-            }
-        };
+        let labels = options.by.as_ref().map(|by| by.labels(data, &of_chunk)).transpose()?;
         statistics.add(&codes, first_row + done as u64, sequences.as_deref(), labels.as_deref())?;
         Ok(progress(done + x.nrows(), total))
     })?;

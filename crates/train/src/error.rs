@@ -19,6 +19,9 @@ pub enum TrainError {
     /// A step.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// Models that cannot be compared.
+    #[error("{0}")]
+    Models(String),
     /// The run would not fit in memory.
     #[error("{0}")]
     Memory(String),
@@ -60,9 +63,11 @@ impl TrainError {
             TrainError::Option(_) => "INVALID_ARGUMENT",
             TrainError::Data(error) => error.code(),
             TrainError::Codes(error) => error.code(),
-            TrainError::Model(ModelError::Shape { .. } | ModelError::Rows { .. } | ModelError::Empty) => {
+            TrainError::Models(_)
+            | TrainError::Model(ModelError::Shape { .. } | ModelError::Rows { .. } | ModelError::Empty) => {
                 "SHAPE_MISMATCH"
             }
+            TrainError::Model(ModelError::Invalid(_)) => "INVALID_ARGUMENT",
             TrainError::Model(ModelError::Cancelled) => "CANCELLED",
             TrainError::Model(ModelError::Unavailable(_)) => "DEVICE_UNAVAILABLE",
             TrainError::Model(ModelError::DeviceLost(_)) => "DEVICE_LOST",

@@ -1,9 +1,26 @@
+//! What a model makes of rows, and how well: the figures that training watches, and those of `bae evaluate`, which stand beside
+//! controls.
+
+mod controls;
+mod frozen;
+mod rate;
+mod reconstruction;
+mod report;
+mod ridge;
+
+pub use controls::{Control, Controls};
+pub use reconstruction::Reconstruction;
+pub use report::{
+    ControlledEvaluation, EvaluationFigures, EvaluationGroup, EvaluationOptions, evaluate_with_controls,
+};
+
 use crate::TrainError;
-use bae_codes::{BitMatrix, Sparsity, Statistics};
+use bae_codes::{BitMatrix, Sparsity, Statistics, ValueMatrix};
 use bae_data::{Feed, RowMoments};
-use bae_model::{Architecture, Backend, layer_norm};
-use ndarray::{Array1, Array2};
+use bae_model::{Architecture, Backend, ModelError, layer_norm};
+use ndarray::{Array1, Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Rows that are read and encoded at once, at most ...
 const CHUNK: usize = 2048;
@@ -49,6 +66,49 @@ pub struct Applied {
     pub layer_norm: bool,
 }
 
+/// What a model makes of rows.
+#[derive(Clone, Debug)]
+pub enum Codes {
+    /// Features that are on or off.
+    Bits(BitMatrix),
+    /// Features that are on, with their values.
+    Values(ValueMatrix),
+}
+
+impl Codes {
+    /// Which features are on.
+    pub fn active(&self) -> Cow<'_, BitMatrix> {
+        match self {
+            Self::Bits(bits) => Cow::Borrowed(bits),
+            Self::Values(values) => Cow::Owned(values.active()),
+        }
+    }
+}
+
+impl Applied {
+    /// Codes of rows `[n, d_in]` that are layer-normalised where the model asks for it.
+    ///
+    /// # Errors
+    /// As [`Backend::values`].
+    pub fn encode(&self, x: ArrayView2<f32>) -> Result<Codes, ModelError> {
+        Ok(match self.architecture.kind() {
+            None => Codes::Bits(self.backend.encode(&self.architecture, x)?),
+            Some(_) => Codes::Values(self.backend.values(&self.architecture, x)?),
+        })
+    }
+
+    /// Outputs `[n, d_out]` of codes, as the decoder gives them: of layer-normalised rows where the model asks for it.
+    ///
+    /// # Errors
+    /// As [`Backend::decode_values`].
+    pub fn decode(&self, codes: &Codes) -> Result<Array2<f32>, ModelError> {
+        match codes {
+            Codes::Bits(bits) => self.backend.decode(&self.architecture, bits),
+            Codes::Values(values) => self.backend.decode_values(&self.architecture, values),
+        }
+    }
+}
+
 /// Encodes the rows that `feed` gives, chunk by chunk: `each` gets the rows done before, the hidden states and their
 /// codes, and says whether to go on.
 ///
@@ -59,7 +119,16 @@ pub fn encode_chunks(
     feed: &Feed,
     mut each: impl FnMut(usize, &Array2<f32>, BitMatrix) -> Result<bool, TrainError>,
 ) -> Result<(), TrainError> {
-    through(model, feed, |done, x, _, _, codes| each(done, x, codes))
+    through(model, feed, |done, x, _, _, codes| {
+        each(
+            done,
+            x,
+            match codes {
+                Codes::Bits(bits) => bits,
+                Codes::Values(values) => values.active(),
+            },
+        )
+    })
 }
 
 /// Measures a model on the rows that `feed` gives. `progress` gets the rows done and says whether to go on.
@@ -88,7 +157,7 @@ pub(crate) fn measure(
     let (mut squared_error, mut scaled_error) = (0.0, 0.0);
     let per_dimension = scale.mapv(|scale| (f64::from(scale) * f64::from(scale)).recip());
     through(model, feed, |done, _, x, norms, codes| {
-        let decoded = backend.decode(&model.architecture, &codes)?;
+        let decoded = model.decode(&codes)?;
         for (row, (x, y)) in x.rows().into_iter().zip(decoded.rows()).enumerate() {
             let (mean, divisor) = norms.map_or((0.0, 1.0), |norms| norms[row]);
             let (mean, divisor) = (f64::from(mean), f64::from(divisor));
@@ -101,9 +170,10 @@ pub(crate) fn measure(
             scaled_error += scaled / (divisor * divisor);
         }
         moments.add(x.view());
-        statistics.add(&codes).expect("codes of one model");
+        let active = codes.active();
+        statistics.add(&active).expect("codes of one model");
         if kept.rows() < COVARIANCE_ROWS {
-            kept.append(&codes).expect("codes of one model");
+            kept.append(&active).expect("codes of one model");
         }
         Ok(progress(done + x.nrows()))
     })?;
@@ -131,11 +201,11 @@ pub(crate) fn measured_rows(d_sae: usize) -> usize {
 pub(crate) type Norms<'a> = Option<&'a [(f32, f32)]>;
 
 /// [`encode_chunks`], where `each` gets, behind the hidden states, what the model is to make of them (the hidden states or their
-/// targets), and what layer normalisation took away.
+/// targets), what layer normalisation took away, and codes with their values.
 pub(crate) fn through(
     model: &Applied,
     feed: &Feed,
-    mut each: impl FnMut(usize, &Array2<f32>, &Array2<f32>, Norms, BitMatrix) -> Result<bool, TrainError>,
+    mut each: impl FnMut(usize, &Array2<f32>, &Array2<f32>, Norms, Codes) -> Result<bool, TrainError>,
 ) -> Result<(), TrainError> {
     let chunk = measured_rows(model.backend.d_sae());
     std::thread::scope(|scope| {
@@ -147,10 +217,10 @@ pub(crate) fn through(
             let going_on = if model.layer_norm {
                 let mut normalised = x.clone();
                 let norms = layer_norm(normalised.view_mut());
-                let codes = model.backend.encode(&model.architecture, normalised.view())?;
+                let codes = model.encode(normalised.view())?;
                 each(done, &x, targets, Some(&norms), codes)?
             } else {
-                let codes = model.backend.encode(&model.architecture, x.view())?;
+                let codes = model.encode(x.view())?;
                 each(done, &x, targets, None, codes)?
             };
             done += x.nrows();
@@ -161,3 +231,6 @@ pub(crate) fn through(
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use bae_data::{Feed, RowMoments};
 use ndarray::{Array2, ArrayView2, s};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use second_moment::SecondMoment;
+pub(crate) use second_moment::SecondMoment;
 use serde::{Deserialize, Serialize};
 use spectrum::Eigenvalues;
 use std::collections::BTreeMap;
@@ -86,7 +86,7 @@ pub fn yardsticks(
     let mut statistics = Statistics::new(backend.d_sae());
     let mut squared_error = 0.0;
     through(model, feed, |done, x, _, norms, codes| {
-        let decoded = backend.decode(&model.architecture, &codes)?;
+        let decoded = model.decode(&codes)?;
         for (row, (x, y)) in x.rows().into_iter().zip(decoded.rows()).enumerate() {
             let (mean, divisor) = norms.map_or((0.0, 1.0), |norms| norms[row]);
             let (mean, divisor) = (f64::from(mean), f64::from(divisor));
@@ -98,7 +98,7 @@ pub fn yardsticks(
         moments.add(x.view());
         second_moment.add(x.view());
         sample.add(done, x.view());
-        statistics.add(&codes).expect("codes of one model");
+        statistics.add(&codes.active()).expect("codes of one model");
         Ok(progress(done + x.nrows()))
     })?;
 
@@ -197,15 +197,17 @@ fn wrong_error(squared_error: f64) -> &'static str {
 }
 
 /// Rows drawn from all, each set of them as likely as any other.
-struct Sample {
+pub(crate) struct Sample {
     /// Which, ascending.
     chosen: Vec<usize>,
-    rows: Array2<f32>,
+    /// The rows themselves, `[n, d_in]`.
+    pub rows: Array2<f32>,
     filled: usize,
 }
 
 impl Sample {
-    fn new(of: usize, d_in: usize) -> Self {
+    /// At most [`SAMPLE_ROWS`] of so many.
+    pub fn new(of: usize, d_in: usize) -> Self {
         let count = of.min(SAMPLE_ROWS);
         let mut chosen = rand::seq::index::sample(&mut ChaCha8Rng::seed_from_u64(SEED), of, count).into_vec();
         chosen.sort_unstable();
@@ -213,7 +215,7 @@ impl Sample {
     }
 
     /// Takes what is chosen of `x`, whose first row has this number.
-    fn add(&mut self, first: usize, x: ArrayView2<f32>) {
+    pub fn add(&mut self, first: usize, x: ArrayView2<f32>) {
         while let Some(&row) = self.chosen.get(self.filled).filter(|&&row| row < first + x.nrows()) {
             self.rows.slice_mut(s![self.filled, ..]).assign(&x.row(row - first));
             self.filled += 1;

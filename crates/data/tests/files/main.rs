@@ -8,5 +8,6 @@ mod hidden_states;
 mod inspect;
 mod layers;
 mod models;
+mod neighbours;
 mod split;
 mod targets;

@@ -6,8 +6,9 @@ use ndarray::{ArrayView2, ArrayViewMut1};
 /// The n · k largest pre-activations of a batch of n rows, where they are above 0 (Bussmann et al. 2024): rows may differ in how
 /// many features they need.
 ///
-/// Which they are depends on the batch; so a threshold, the smallest value kept in a batch, averaged over steps, stands in for it
-/// where the model is applied.
+/// Which they are depends on the batch; so a threshold stands in for it where the model is applied: the smallest value kept in a
+/// step's batch, averaged over steps, θ ← 0.99 θ + 0.01 min h from the first step's on. (SAELens averages from 0 on, and so is far below
+/// it in the first hundred steps.)
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchTopK {
     /// Features that are on in a row, on average, at most.
@@ -43,28 +44,15 @@ impl<T: Real> Coding<T> for BatchTopK {
             let threshold = tensors.per_feature[0];
             return Entries::by_values(z, |feature, z| (z > threshold[feature] && z > T::zero()).then_some(z));
         }
-        let least = nth_largest(z, z.nrows() * self.k);
-        match least {
-            None => Entries::by_values(z, |_, z| (z > T::zero()).then_some(z)),
-            Some((least, last)) => {
-                let d_sae = z.ncols();
-                Entries::by_rows(z, |row, z, to| {
-                    for (feature, &z) in z.iter().enumerate() {
-                        if z > least || (z == least && row * d_sae + feature <= last) {
-                            to.push(feature, z, z);
-                        }
-                    }
-                })
-            }
-        }
+        T::largest_of_batch(z, z.nrows() * self.k)
     }
 
     fn backward(&self, _: &Column<T>, _: &mut [T]) -> Pull<T> {
         Pull::default()
     }
 
-    fn auxiliary(&self, z: ArrayView2<T>, idle: &[u32]) -> Option<Auxiliary<T>> {
-        self.revival.auxiliary(z, idle)
+    fn auxiliary(&self, z: ArrayView2<T>, tensors: &Tensors<T>, idle: &[u32]) -> Option<Auxiliary<T>> {
+        self.revival.auxiliary(z, tensors, idle)
     }
 
     fn after_step(&self, codes: &Entries<T>, tensors: &mut [ArrayViewMut1<T>]) {
@@ -74,21 +62,4 @@ impl<T: Real> Coding<T> for BatchTopK {
             tensors[0].mapv_inplace(|old| if old > T::zero() { old + rate * (least - old) } else { least });
         }
     }
-}
-
-/// The `count`-th largest of the values above 0 and its place, equal ones ordered by their places; `None` if there are no more than
-/// that.
-fn nth_largest<T: Real>(z: ArrayView2<T>, count: usize) -> Option<(T, usize)> {
-    let mut positive: Vec<(T, usize)> =
-        z.iter().enumerate().filter(|(_, z)| **z > T::zero()).map(|(at, &z)| (z, at)).collect();
-    if positive.len() <= count {
-        return None;
-    }
-    if count == 0 {
-        return Some((T::infinity(), 0));
-    }
-    let larger_first =
-        |a: &(T, usize), b: &(T, usize)| b.0.partial_cmp(&a.0).expect("numbers above 0").then(a.1.cmp(&b.1));
-    let (_, &mut nth, _) = positive.select_nth_unstable_by(count - 1, larger_first);
-    Some(nth)
 }

@@ -1,12 +1,29 @@
 use super::relu::l1;
 use super::{Auxiliary, Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
-use ndarray::ArrayView2;
+use crate::Parameters;
+use ndarray::{Array1, ArrayView2, Zip};
 
 /// h = [z > 0] · max((z − b_enc) · exp(r_mag) + b_mag, 0): whether a feature is on and how much are two things (Rajamanoharan et al. 2024a).
 ///
-/// penalty = mean over rows of Σ_j max(z_j, 0) · ‖W_dec,j‖; and max(z, 0) must reconstruct too, through a decoder that does not learn from it.
+/// penalty = mean over rows of Σ_j max(z_j, 0) · ‖W_dec,j‖; and max(z, 0) must reconstruct the target, too: its squared error is added.
+/// No gradient passes [z > 0]. The decoder learns from both reconstructions, as in SAELens; the paper keeps it constant in the second,
+/// and does not weigh by norms, because its decoder rows are of norm 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gated;
+
+impl Gated {
+    /// Keeps the magnitudes what they are where b_enc has moved by `by`, because what it stands for has moved in z: they are made of z
+    /// without b_enc.
+    pub(crate) fn b_enc_moved(parameters: &mut Parameters, by: &Array1<f64>) {
+        let [(r_mag, gains), (b_mag, magnitudes)] = parameters.per_feature.as_mut_slice() else { return };
+        if (*r_mag, *b_mag) != ("r_mag", "b_mag") {
+            return;
+        }
+        Zip::from(magnitudes).and(gains).and(by).for_each(|b, r, by| {
+            *b = (f64::from(*b) + libm::exp(f64::from(*r)) * by) as f32;
+        });
+    }
+}
 
 impl Named for Gated {
     const NAME: &'static str = "gated";
@@ -46,11 +63,10 @@ impl<T: Real> Coding<T> for Gated {
         Pull { per_feature: [of_gain, of_magnitude], b_enc: of_bias, ..pull }
     }
 
-    fn auxiliary(&self, z: ArrayView2<T>, _: &[u32]) -> Option<Auxiliary<T>> {
+    fn auxiliary(&self, z: ArrayView2<T>, _: &Tensors<T>, _: &[u32]) -> Option<Auxiliary<T>> {
         Some(Auxiliary {
-            codes: Entries::by_values(z, |_, z| (z > T::zero()).then_some(z)),
+            codes: T::above_zero(z),
             of_residual: false,
-            decoder_learns: false,
             weight: 1.0,
         })
     }

@@ -3,12 +3,14 @@ use super::{Auxiliary, BatchTopK, Coding, Column, Entries, Named, Pass, Pull, Re
 use crate::{Architecture, Parameters};
 use ndarray::{ArrayView2, ArrayViewMut1};
 
-/// BatchTopK whose first features must reconstruct alone, too: prefixes of 1/16, 1/8, 1/4, 1/2 and all of the features, the loss
-/// their mean (Bussmann et al. 2025), so that general features are not absorbed by special ones.
+/// BatchTopK whose first features must reconstruct alone, too, so that general features are not absorbed by special ones: of all
+/// features, of their first half, quarter and so on the squared errors are added up (Bussmann et al. 2025).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Matryoshka {
     /// Features that are on in a row, on average, at most.
     pub k: usize,
+    /// Reconstructions, from 1 to 32: by all features, the first half, the first quarter, …
+    pub nested: u32,
     /// What dead features learn by.
     pub revival: Revival,
 }
@@ -25,7 +27,7 @@ impl Named for Matryoshka {
     const RECIPE: Recipe = Recipe { k: Some(32), ..Recipe::PLAIN };
 
     fn with(settings: &Settings) -> Result<Self, String> {
-        Ok(Self { k: settings.k()?, revival: Revival::after(settings.dead_after) })
+        Ok(Self { k: settings.k()?, nested: 5, revival: Revival::after(settings.dead_after) })
     }
 
     fn applied(&self, parameters: &mut Parameters) -> Option<Architecture> {
@@ -46,12 +48,12 @@ impl<T: Real> Coding<T> for Matryoshka {
         self.inner().backward(column, gradient)
     }
 
-    fn auxiliary(&self, z: ArrayView2<T>, idle: &[u32]) -> Option<Auxiliary<T>> {
-        self.revival.auxiliary(z, idle)
+    fn auxiliary(&self, z: ArrayView2<T>, tensors: &Tensors<T>, idle: &[u32]) -> Option<Auxiliary<T>> {
+        self.revival.auxiliary(z, tensors, idle)
     }
 
     fn prefixes(&self, d_sae: usize) -> Vec<usize> {
-        let mut ends: Vec<usize> = [16, 8, 4, 2, 1].map(|share| (d_sae / share).max(1)).to_vec();
+        let mut ends: Vec<usize> = (0..self.nested).rev().map(|halvings| (d_sae >> halvings).max(1)).collect();
         ends.dedup();
         ends
     }

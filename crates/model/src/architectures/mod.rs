@@ -5,16 +5,17 @@
 //! optimiser, data, checkpoints and the command line are shared.
 
 mod entries;
+mod levels;
 mod real;
 mod settings;
 
 pub use entries::{Entries, Row};
 pub use real::Real;
 pub use settings::{Begin, Named, Recipe, Settings};
-pub use topk::Revival;
 
-use crate::{Architecture, Objective, Parameters};
+use crate::{Architecture, ModelError, Objective, Parameters};
 use ndarray::{ArrayView2, ArrayViewMut1};
+use rand_chacha::ChaCha8Rng;
 use std::fmt::Debug;
 
 /// How pre-activations become codes, and how gradients go back: all that architectures differ in.
@@ -34,11 +35,11 @@ pub trait Coding<T: Real>: Debug + Send + Sync {
     fn backward(&self, column: &Column<T>, gradient: &mut [T]) -> Pull<T>;
 
     /// A second reconstruction that is learnt beside the first. `idle`: steps since each feature was last on, `[d_sae]`.
-    fn auxiliary(&self, _z: ArrayView2<T>, _idle: &[u32]) -> Option<Auxiliary<T>> {
+    fn auxiliary(&self, _z: ArrayView2<T>, _tensors: &Tensors<T>, _idle: &[u32]) -> Option<Auxiliary<T>> {
         None
     }
 
-    /// Features after which a nested reconstruction ends, ascending up to d_sae: the loss is the mean over them.
+    /// Features after which a nested reconstruction ends, ascending up to d_sae: the loss has the squared error of each.
     fn prefixes(&self, d_sae: usize) -> Vec<usize> {
         vec![d_sae]
     }
@@ -63,7 +64,9 @@ pub struct Tensors<'a, T> {
     pub b_enc: &'a [T],
     /// In the order of [`Coding::per_feature`], `[d_sae]` each.
     pub per_feature: Vec<&'a [T]>,
-    /// Decoder, `[d_sae, d_out]`; for [`Coding::encode`] only.
+    /// Encoder, a row for each feature, `[d_sae, d_in]`. Not there (`[0, 0]`) in [`Coding::backward`].
+    pub encoder: ArrayView2<'a, T>,
+    /// Decoder, `[d_sae, d_out]`. Not there (`[0, 0]`) in [`Coding::backward`].
     pub decoder: ArrayView2<'a, T>,
 }
 
@@ -120,10 +123,8 @@ impl<T: Real> Default for Pull<T> {
 pub struct Auxiliary<T> {
     /// The pre-activations that it is made of: h = z.
     pub codes: Entries<T>,
-    /// Whether it is to give what the main one leaves over (a constant to it), or the target itself.
+    /// Whether it is to give what the main one leaves over (a constant to it) and goes without b_dec, or the target itself.
     pub of_residual: bool,
-    /// Whether the decoder learns from it.
-    pub decoder_learns: bool,
     /// Weight of its mean squared error.
     pub weight: f64,
 }
@@ -180,6 +181,22 @@ macro_rules! architectures {
                 }
             }
 
+            /// [`Named::fit`]: parameters found at once, on rows of the training space; `None` for what is trained by steps.
+            ///
+            /// # Errors
+            /// As there.
+            pub fn fit(
+                &self,
+                rows: ArrayView2<f32>,
+                d_sae: usize,
+                random: &mut ChaCha8Rng,
+                going_on: &dyn Fn(f64) -> bool,
+            ) -> Option<Result<Parameters, ModelError>> {
+                match self {
+                    $(Kind::$Type(named) => named.fit(rows, d_sae, random, going_on)),*
+                }
+            }
+
             /// The model that is saved and applied once one with these parameters is trained.
             pub fn applied(self, mut parameters: Parameters) -> (Architecture, Parameters) {
                 let becomes = match self {
@@ -199,4 +216,12 @@ architectures! {
     threshold::Threshold,
     topk::TopK,
     batchtopk::BatchTopK,
+    ternary::Ternary,
+    kbit::KBit,
+    bae_threshold::BaeThreshold,
+    bae_stochastic::BaeStochastic,
+    pca::Pca,
+    snmf::Snmf,
 }
+
+pub use topk::Revival;

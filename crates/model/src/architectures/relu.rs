@@ -22,7 +22,7 @@ impl Named for Relu {
 
 impl<T: Real> Coding<T> for Relu {
     fn encode(&self, z: ArrayView2<T>, _: &Tensors<T>, _: Pass) -> Entries<T> {
-        Entries::by_values(z, |_, z| (z > T::zero()).then_some(z))
+        T::above_zero(z)
     }
 
     fn backward(&self, column: &Column<T>, gradient: &mut [T]) -> Pull<T> {

@@ -1,4 +1,6 @@
-use crate::{Architecture, Parameters};
+use crate::{Architecture, ModelError, Parameters};
+use ndarray::ArrayView2;
+use rand_chacha::ChaCha8Rng;
 
 /// What an architecture can be asked for, beside its name.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -9,7 +11,7 @@ pub struct Settings {
     pub bits: Option<u32>,
     /// Width of the estimator that stands for a step's derivative, in units of the pre-activation.
     pub gradient_width: Option<f64>,
-    /// Steps without being on after which a feature is dead.
+    /// A feature is dead that has not been on for more than so many steps.
     pub dead_after: u32,
     /// Seed of what is random in a step.
     pub seed: u64,
@@ -57,6 +59,21 @@ pub trait Named: Sized {
     /// What a trained model becomes where it is saved and applied: its parameters are changed, its new architecture is returned.
     /// `None` where it stays what it is.
     fn applied(&self, _parameters: &mut Parameters) -> Option<Architecture> {
+        None
+    }
+
+    /// The model of `rows` `[n, d_in]`, where it is found at once and not by steps; `None` elsewhere. `going_on` gets the share that is
+    /// done and says whether to go on. Runs on the current rayon pool; the same bits on any number of threads.
+    ///
+    /// # Errors
+    /// [`ModelError::Invalid`] where these rows have no such model; [`ModelError::TooLarge`]; [`ModelError::Cancelled`].
+    fn fit(
+        &self,
+        _rows: ArrayView2<f32>,
+        _d_sae: usize,
+        _random: &mut ChaCha8Rng,
+        _going_on: &dyn Fn(f64) -> bool,
+    ) -> Option<Result<Parameters, ModelError>> {
         None
     }
 }

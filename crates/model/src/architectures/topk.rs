@@ -12,12 +12,16 @@ pub struct TopK {
     pub revival: Revival,
 }
 
-/// The auxiliary loss for dead features (Gao et al. 2024, appendix A.2).
+/// The auxiliary loss for dead features (Gao et al. 2024, appendix A.2, with SAELens' choices).
+///
+/// Of the dead features, those idle for more than `dead_after` steps, the k_aux with the largest pre-activations of a row (even if
+/// negative) reconstruct, without b_dec, what the other features leave over, which is a constant to them; k_aux = d_out / 2, or all dead
+/// ones. Its mean squared error counts `weight` · min(1, dead / (d_out / 2)).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Revival {
     /// Weight of its mean squared error; 0 for none.
     pub weight: f64,
-    /// Steps without being on after which a feature is dead.
+    /// A feature is dead that has not been on for more than so many steps.
     pub dead_after: u32,
 }
 
@@ -33,15 +37,15 @@ impl Named for TopK {
 
 impl<T: Real> Coding<T> for TopK {
     fn encode(&self, z: ArrayView2<T>, _: &Tensors<T>, _: Pass) -> Entries<T> {
-        Entries::by_rows(z, |_, z, row| k_largest(z, self.k, |_| true, row))
+        T::largest_of_rows(z, self.k)
     }
 
     fn backward(&self, _: &Column<T>, _: &mut [T]) -> Pull<T> {
         Pull::default()
     }
 
-    fn auxiliary(&self, z: ArrayView2<T>, idle: &[u32]) -> Option<Auxiliary<T>> {
-        self.revival.auxiliary(z, idle)
+    fn auxiliary(&self, z: ArrayView2<T>, tensors: &Tensors<T>, idle: &[u32]) -> Option<Auxiliary<T>> {
+        self.revival.auxiliary(z, tensors, idle)
     }
 }
 
@@ -54,41 +58,40 @@ impl Revival {
         Self { weight: REVIVAL, dead_after: steps }
     }
 
-    /// What the dead features are to learn, if there are any. As many of them as are half the width of a hidden state take part, as in the
-    /// paper; the width is not known here, so half of an eighth of all features stands for it.
-    pub(super) fn auxiliary<T: Real>(&self, z: ArrayView2<T>, idle: &[u32]) -> Option<Auxiliary<T>> {
-        let dead = |feature: usize| idle[feature] >= self.dead_after;
+    /// What the dead features are to learn, if there are any.
+    pub(super) fn auxiliary<T: Real>(
+        &self,
+        z: ArrayView2<T>,
+        tensors: &Tensors<T>,
+        idle: &[u32],
+    ) -> Option<Auxiliary<T>> {
+        let dead = |feature: usize| idle[feature] > self.dead_after;
         let count = (0..idle.len()).filter(|&feature| dead(feature)).count();
         if count == 0 || self.weight == 0.0 {
             return None;
         }
-        let k_aux = (z.ncols() / 8).max(1);
+        let most = (tensors.decoder.ncols() / 2).max(1);
         Some(Auxiliary {
-            codes: Entries::by_rows(z, |_, z, row| k_largest(z, k_aux.min(count), dead, row)),
+            codes: Entries::by_rows(z, |_, z, row| k_largest(z, most, dead, row)),
             of_residual: true,
-            decoder_learns: true,
-            weight: self.weight * (count as f64 / k_aux as f64).min(1.0),
+            weight: self.weight * (count as f64 / most as f64).min(1.0),
         })
     }
 }
 
-/// The k largest pre-activations above 0 among the features that `among` wants.
+/// The k largest pre-activations among the features that `among` wants; of equal ones the first.
 fn k_largest<T: Real>(z: &[T], k: usize, among: impl Fn(usize) -> bool, row: &mut Row<T>) {
-    let mut positive: Vec<(T, usize)> = z
-        .iter()
-        .enumerate()
-        .filter(|&(feature, &z)| z > T::zero() && among(feature))
-        .map(|(feature, &z)| (z, feature))
-        .collect();
-    if positive.len() > k {
+    let mut kept: Vec<(T, usize)> =
+        z.iter().enumerate().filter(|&(feature, _)| among(feature)).map(|(feature, &z)| (z, feature)).collect();
+    if kept.len() > k {
         let larger_first = |a: &(T, usize), b: &(T, usize)| {
-            b.0.partial_cmp(&a.0).expect("numbers above 0").then(a.1.cmp(&b.1))
+            b.0.partial_cmp(&a.0).expect("no pre-activation is NaN").then(a.1.cmp(&b.1))
         };
         if k > 0 {
-            positive.select_nth_unstable_by(k - 1, larger_first);
+            kept.select_nth_unstable_by(k - 1, larger_first);
         }
-        positive.truncate(k);
-        positive.sort_unstable_by_key(|&(_, feature)| feature);
+        kept.truncate(k);
+        kept.sort_unstable_by_key(|&(_, feature)| feature);
     }
-    positive.into_iter().for_each(|(z, feature)| row.push(feature, z, z));
+    kept.into_iter().for_each(|(z, feature)| row.push(feature, z, z));
 }

@@ -161,7 +161,9 @@ impl Backend for Reference {
             adam_update(adam, corrections, [parameters, first, second], gradient);
         }
         for (idle, h) in self.idle.iter_mut().zip(trace.h.columns()) {
-            *idle = if h.iter().any(|&h| h > 0.0) { 0 } else { idle.saturating_add(1) };
+            // the published top-k may keep negative values, which do not count there
+            let on = |&h: &f64| h > 0.0 || h != 0.0 && architecture.kind().is_some();
+            *idle = if h.iter().any(on) { 0 } else { idle.saturating_add(1) };
         }
         if let Some(kind) = architecture.kind() {
             sae::reference::after_step(kind, &trace.h, &mut self.parameters);

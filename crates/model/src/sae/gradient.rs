@@ -6,10 +6,11 @@ use crate::architectures::{Coding, Column, Entries, Pull};
 use crate::cpu::output;
 use crate::{Batch, Objective, OutputActivation, StepStats, Target};
 use bae_kernels::Isa;
-use ndarray::{Array2, ArrayView2, Axis};
+use bae_kernels::sparse::{self, Left, Panels, Transposed};
+use ndarray::{Array2, ArrayView2};
 use std::ops::Range;
 
-/// Features that are worked on together.
+/// Features that are worked on together: a panel of the kernels.
 pub(super) const FEATURES: usize = 32;
 
 /// What all features' backward passes share.
@@ -17,40 +18,44 @@ pub(super) struct Backward<'a> {
     isa: Isa,
     coding: &'a dyn Coding<f32>,
     objective: &'a Objective,
-    x: Array2<f32>,
-    columns: Columns,
-    /// For each prefix the gradient by what its last features decode to: the sum over the reconstructions they are in. `[n, d_out]`
-    pub grad_outputs: Vec<Array2<f32>>,
+    x: Left<'a>,
+    /// Pre-activations and codes, feature by feature.
+    columns: Transposed<2>,
+    /// For each prefix the gradient by what its last features decode to.
+    errors: Vec<Left<'a>>,
     prefixes: &'a [usize],
-    auxiliary: Option<AuxiliaryPass>,
+    auxiliary: Option<AuxiliaryPass<'a>>,
     b_dec: Vec<f32>,
     d_sae: usize,
     pub stats: StepStats,
 }
 
-struct AuxiliaryPass {
-    columns: Columns,
-    grad_output: Array2<f32>,
-    decoder_learns: bool,
+struct AuxiliaryPass<'a> {
+    columns: Transposed<2>,
+    errors: Left<'a>,
 }
 
-/// Entries feature by feature: rows ascending.
-struct Columns {
-    /// Where each feature's entries begin, `[d_sae + 1]`.
-    starts: Vec<usize>,
-    rows: Vec<u32>,
-    z: Vec<f32>,
-    h: Vec<f32>,
+/// Gradients by outputs, `[n, d_out]` each.
+pub(super) struct Errors {
+    /// For each prefix the gradient by what its last features decode to: the sum over the reconstructions they are in.
+    pub of_prefixes: Vec<Array2<f32>>,
+    of_auxiliary: Option<Array2<f32>>,
+    /// Outputs of all features, `[n, d_out]`.
+    pub y: Array2<f32>,
+    b_dec: Vec<f32>,
+    stats: StepStats,
 }
 
-/// Gradients of a group of features, and room for one column.
+/// Gradients of a group of features, and memory to make them.
 #[derive(Default)]
 pub(super) struct Scratch {
     /// `[features][d_in]`
     pub encoder: Vec<f32>,
     /// `[features][d_out]`
     pub decoder: Vec<f32>,
-    column: Vec<f32>,
+    entries: Vec<f32>,
+    more: Vec<f32>,
+    panels: Panels,
 }
 
 /// What is left of a feature.
@@ -60,68 +65,84 @@ pub(super) struct Sums {
     active: usize,
 }
 
-impl<'a> Backward<'a> {
+impl Errors {
     pub fn new(
         isa: Isa,
-        coding: &'a dyn Coding<f32>,
         output: OutputActivation,
-        objective: &'a Objective,
         weights: &Weights,
         batch: Batch,
-        forward: &'a Forward,
+        forward: &Forward,
     ) -> Self {
-        let share = 1.0 / forward.outputs.len() as f64;
         let mut stats = StepStats::default();
-        let mut loss = 0.0;
-        let mut grad_outputs: Vec<Array2<f32>> = vec![];
+        let mut sum = 0.0;
+        let mut of_prefixes: Vec<Array2<f32>> = vec![];
+        let mut y = Array2::zeros((0, 0));
         for decoded in &forward.outputs {
-            let mut y = decoded.clone();
+            y = decoded.clone();
             output::apply(output, &mut y);
             let (of_prefix, mut grad) = output::output_error(&y, batch);
             output::backward(output, &y, &mut grad);
-            if share != 1.0 {
-                grad.mapv_inplace(|g| g * share as f32);
-            }
-            loss += share * of_prefix.mse;
+            sum += of_prefix.mse;
             stats = of_prefix;
-            grad_outputs.push(grad);
+            of_prefixes.push(grad);
         }
-        stats.nested = loss - stats.mse;
+        stats.nested = sum - stats.mse;
         // the decoder bias is in all reconstructions, a feature in those from its own prefix on
-        for at in (0..grad_outputs.len() - 1).rev() {
-            let (here, after) = grad_outputs.split_at_mut(at + 1);
+        for at in (0..of_prefixes.len() - 1).rev() {
+            let (here, after) = of_prefixes.split_at_mut(at + 1);
             here[at] += &after[0];
         }
-        let b_dec = output::column_sums(&grad_outputs[0]);
-        let mut auxiliary = None;
-        if let Some(of) = &forward.auxiliary {
-            let decoded = forward.outputs.last().expect("at least one reconstruction");
+        let mut b_dec = output::column_sums(&of_prefixes[0]);
+        let of_auxiliary = forward.auxiliary.as_ref().map(|of| {
             let target = target_of(batch);
             let (bias, target) = if of.of_residual {
-                (vec![0.0; weights.d_out], &target - decoded)
+                (vec![0.0; weights.d_out], &target - &y)
             } else {
                 (weights.b_dec.clone(), target.to_owned())
             };
-            let y = pass::decode(isa, pass::lists(&of.codes), weights, &bias);
+            let decoded = pass::decode(isa, pass::lists(&of.codes), weights, &bias);
             let against = Batch { x: batch.x, target: Target::States(target.view()) };
-            let (error, mut grad_output) = output::output_error(&y, against);
-            grad_output.mapv_inplace(|g| g * of.weight as f32);
+            let (error, mut grad) = output::output_error(&decoded, against);
+            grad.mapv_inplace(|g| g * of.weight as f32);
             stats.auxiliary = of.weight * error.mse;
-            let columns = Columns::new(&of.codes, weights.d_sae);
-            auxiliary = Some(AuxiliaryPass { columns, grad_output, decoder_learns: of.decoder_learns });
-        }
+            if !of.of_residual {
+                b_dec.iter_mut().zip(output::column_sums(&grad)).for_each(|(sum, g)| *sum += g);
+            }
+            grad
+        });
+        Self { of_prefixes, of_auxiliary, y, b_dec, stats }
+    }
+}
+
+impl<'a> Backward<'a> {
+    /// `x`: the batch, row-major.
+    pub fn new(
+        isa: Isa,
+        coding: &'a dyn Coding<f32>,
+        objective: &'a Objective,
+        d_sae: usize,
+        x: ArrayView2<'a, f32>,
+        forward: &'a Forward,
+        errors: &'a Errors,
+    ) -> Self {
+        let auxiliary = forward.auxiliary.as_ref().zip(errors.of_auxiliary.as_ref());
+        let share = |codes: &Entries<f32>| codes.features.len() as f64 / (x.nrows() * d_sae) as f64;
+        let (main, more) = (share(&forward.codes), auxiliary.map_or(0.0, |(of, _)| share(&of.codes)));
         Self {
             isa,
             coding,
             objective,
-            x: batch.x.as_standard_layout().into_owned(),
-            columns: Columns::new(&forward.codes, weights.d_sae),
-            grad_outputs,
+            x: Left::new(isa, x, main.max(more)),
+            columns: columns(&forward.codes, d_sae),
+            errors: errors.of_prefixes.iter().map(|errors| Left::new(isa, errors.view(), main)).collect(),
             prefixes: &forward.prefixes,
-            auxiliary,
-            b_dec,
-            d_sae: weights.d_sae,
-            stats,
+            auxiliary: auxiliary.map(|(of, errors)| AuxiliaryPass {
+                columns: columns(&of.codes, d_sae),
+                errors: Left::new(isa, errors.view(), more),
+            }),
+            b_dec: errors.b_dec.clone(),
+            d_sae,
+            stats: errors.stats,
         }
     }
 
@@ -133,60 +154,100 @@ impl<'a> Backward<'a> {
         tensors: &FeatureTensors,
         scratch: &mut Scratch,
     ) -> Vec<Sums> {
-        let (d_in, d_out) = (self.x.ncols(), self.grad_outputs[0].ncols());
-        scratch.encoder.clear();
+        let (d_in, d_out) = (self.x.width(), self.errors[0].width());
         scratch.encoder.resize(features.len() * d_in, 0.0);
-        scratch.decoder.clear();
         scratch.decoder.resize(features.len() * d_out, 0.0);
-        let view = ArrayView2::from_shape((features.len(), d_out), decoder).expect("rows of the decoder");
-        let tensors = tensors.with(view);
-        let each = features.enumerate().map(|(at, feature)| {
+        let first = features.start;
+        let mut sums = vec![];
+        for part in self.parts(features) {
+            let rows = |width: usize| (part.start - first) * width..(part.end - first) * width;
+            sums.extend(self.part(
+                part.clone(),
+                &decoder[rows(d_out)],
+                tensors,
+                scratch,
+                rows(d_in),
+                rows(d_out),
+            ));
+        }
+        sums
+    }
+
+    /// The same for features of one prefix, whose gradients are those of `scratch` at `to_encoder` and `to_decoder`.
+    fn part(
+        &self,
+        features: Range<usize>,
+        decoder: &[f32],
+        tensors: &FeatureTensors,
+        scratch: &mut Scratch,
+        to_encoder: Range<usize>,
+        to_decoder: Range<usize>,
+    ) -> Vec<Sums> {
+        let (isa, d_in, d_out) = (self.isa, self.x.width(), self.errors[0].width());
+        let Scratch { entries: gradient, more, panels, .. } = scratch;
+        let (encoder_gradient, decoder_gradient) =
+            (&mut scratch.encoder[to_encoder], &mut scratch.decoder[to_decoder]);
+        let errors = self.errors_of(features.start);
+        let tensors = tensors.alone();
+        let columns = self.columns.group(features.clone());
+        gradient.resize(columns.rows.len(), 0.0);
+        errors.products(isa, &columns, decoder, panels, gradient);
+        errors.sums(isa, &columns, columns.values[1], panels, decoder_gradient);
+        let mut sums = vec![];
+        for (at, feature) in features.clone().enumerate() {
+            let here = columns.range(at);
+            let (z, h) = (&columns.values[0][here.clone()], &columns.values[1][here.clone()]);
             let row = &decoder[at * d_out..][..d_out];
-            let encoder = &mut scratch.encoder[at * d_in..][..d_in];
-            let to = &mut scratch.decoder[at * d_out..][..d_out];
-            let grad_output = self.grad_output(feature);
-            let entries = self.columns.of(feature);
-            let rows = &self.columns.rows[entries.clone()];
-            let (z, h) = (&self.columns.z[entries.clone()], &self.columns.h[entries]);
-            let norm = dot(row, row).sqrt();
+            let norm = norm(isa, row);
             let column = Column {
                 feature,
                 z,
                 h,
-                rows: self.x.nrows(),
+                rows: self.x.rows(),
                 norm,
                 tensors: &tensors,
                 objective: self.objective,
             };
-            let gradient = &mut scratch.column;
-            dots(self.isa, rows, grad_output.view(), row, gradient);
+            let gradient = &mut gradient[here];
             let pull = self.coding.backward(&column, gradient);
-            add_rows(self.isa, rows, gradient, self.x.view(), encoder);
-            add_rows(self.isa, rows, h, grad_output.view(), to);
             if pull.norm != 0.0 && norm > 0.0 {
+                let to = &mut decoder_gradient[at * d_out..][..d_out];
                 to.iter_mut().zip(row).for_each(|(g, &w)| *g += pull.norm * w / norm);
             }
-            let mut b_enc = gradient.iter().fold(pull.b_enc, |sum, g| sum + g);
-            if let Some(auxiliary) = &self.auxiliary {
-                let entries = auxiliary.columns.of(feature);
-                let rows = &auxiliary.columns.rows[entries.clone()];
-                dots(self.isa, rows, auxiliary.grad_output.view(), row, gradient);
-                add_rows(self.isa, rows, gradient, self.x.view(), encoder);
-                b_enc += gradient.iter().sum::<f32>();
-                if auxiliary.decoder_learns {
-                    add_rows(self.isa, rows, &auxiliary.columns.z[entries], auxiliary.grad_output.view(), to);
-                }
+            let b_enc = gradient.iter().fold(pull.b_enc, |sum, g| sum + g);
+            sums.push(Sums { b_enc, pull, active: h.iter().filter(|h| **h != 0.0).count() });
+        }
+        self.x.sums(isa, &columns, gradient, panels, encoder_gradient);
+        if let Some(AuxiliaryPass { columns, errors }) = &self.auxiliary {
+            let columns = columns.group(features);
+            gradient.resize(columns.rows.len(), 0.0);
+            errors.products(isa, &columns, decoder, panels, gradient);
+            for (at, sums) in sums.iter_mut().enumerate() {
+                sums.b_enc += gradient[columns.range(at)].iter().sum::<f32>();
             }
-            Sums { b_enc, pull, active: h.iter().filter(|h| **h != 0.0).count() }
-        });
-        each.collect()
+            let mut add = |errors: &Left, factors: &[f32], width: usize, to: &mut [f32]| {
+                more.resize(sums.len() * width, 0.0);
+                errors.sums(isa, &columns, factors, panels, more);
+                to.iter_mut().zip(&*more).for_each(|(to, &more)| *to += more);
+            };
+            add(&self.x, gradient, d_in, encoder_gradient);
+            add(errors, columns.values[0], d_out, decoder_gradient);
+        }
+        sums
+    }
+
+    /// Cuts a range of features where a prefix ends.
+    fn parts(&self, features: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let ends = self.prefixes.iter().scan(0, |start, &end| Some(std::mem::replace(start, end)..end));
+        let parts = ends.map(move |prefix| prefix.start.max(features.start)..prefix.end.min(features.end));
+        parts.filter(|part| !part.is_empty())
     }
 
     /// The gradients of all that [`Weights::small_mut`] lists; the penalty and the entropy go into `stats`.
     pub fn small_gradients(&self, sums: Vec<Vec<Sums>>, stats: &mut StepStats) -> Vec<Vec<f32>> {
         let features: Vec<Sums> = sums.into_iter().flatten().collect();
         stats.sparsity = features.iter().map(|sums| sums.pull.penalty).sum();
-        let rows = self.x.nrows() as f64;
+        let rows = self.x.rows() as f64;
         let bits =
             |sums: &Sums| sums.pull.entropy_bits.unwrap_or_else(|| binary_entropy(sums.active as f64 / rows));
         stats.entropy_bits = features.iter().map(bits).sum();
@@ -199,65 +260,59 @@ impl<'a> Backward<'a> {
 
     /// Gradients by codes and by pre-activations as matrices `[n, d_sae]`, where there are entries.
     pub fn dense(&self, weights: &Weights) -> (Array2<f64>, Array2<f64>) {
-        let mut of_codes = Array2::zeros((self.x.nrows(), self.d_sae));
+        let mut of_codes = Array2::zeros((self.x.rows(), self.d_sae));
         let mut of_z = of_codes.clone();
         let tensors = weights.feature_tensors();
-        let tensors = tensors.view(weights);
-        let mut gradient = vec![];
-        for feature in 0..self.d_sae {
-            let row = weights.decoder_view();
-            let row = row.index_axis(Axis(0), feature);
-            let row = row.to_slice().expect("row-major");
-            let entries = self.columns.of(feature);
-            let rows = &self.columns.rows[entries.clone()];
-            dots(self.isa, rows, self.grad_output(feature).view(), row, &mut gradient);
-            rows.iter().zip(&gradient).for_each(|(&at, &g)| of_codes[[at as usize, feature]] = f64::from(g));
-            let column = Column {
-                feature,
-                z: &self.columns.z[entries.clone()],
-                h: &self.columns.h[entries],
-                rows: self.x.nrows(),
-                norm: dot(row, row).sqrt(),
-                tensors: &tensors,
-                objective: self.objective,
-            };
-            self.coding.backward(&column, &mut gradient);
-            rows.iter().zip(&gradient).for_each(|(&at, &g)| of_z[[at as usize, feature]] = f64::from(g));
-            if let Some(auxiliary) = &self.auxiliary {
-                let rows = &auxiliary.columns.rows[auxiliary.columns.of(feature)];
-                dots(self.isa, rows, auxiliary.grad_output.view(), row, &mut gradient);
-                rows.iter().zip(&gradient).for_each(|(&at, &g)| of_z[[at as usize, feature]] += f64::from(g));
+        let tensors = tensors.alone();
+        let (mut gradient, mut panels) = (vec![], Panels::default());
+        let groups = (0..self.d_sae).step_by(FEATURES).map(|first| first..self.d_sae.min(first + FEATURES));
+        for features in groups.flat_map(|group| self.parts(group)) {
+            let decoder = &weights.decoder[features.start * weights.d_out..features.end * weights.d_out];
+            let columns = self.columns.group(features.clone());
+            gradient.resize(columns.rows.len(), 0.0);
+            self.errors_of(features.start).products(self.isa, &columns, decoder, &mut panels, &mut gradient);
+            for (at, feature) in features.clone().enumerate() {
+                let here = columns.range(at);
+                let rows = &columns.rows[here.clone()];
+                let gradient = &mut gradient[here.clone()];
+                let row = &decoder[at * weights.d_out..][..weights.d_out];
+                rows.iter()
+                    .zip(&*gradient)
+                    .for_each(|(&at, &g)| of_codes[[at as usize, feature]] = f64::from(g));
+                let column = Column {
+                    feature,
+                    z: &columns.values[0][here.clone()],
+                    h: &columns.values[1][here],
+                    rows: self.x.rows(),
+                    norm: norm(self.isa, row),
+                    tensors: &tensors,
+                    objective: self.objective,
+                };
+                self.coding.backward(&column, gradient);
+                rows.iter().zip(&*gradient).for_each(|(&at, &g)| of_z[[at as usize, feature]] = f64::from(g));
+            }
+            if let Some(AuxiliaryPass { columns, errors, .. }) = &self.auxiliary {
+                let columns = columns.group(features.clone());
+                gradient.resize(columns.rows.len(), 0.0);
+                errors.products(self.isa, &columns, decoder, &mut panels, &mut gradient);
+                for (at, feature) in features.enumerate() {
+                    for entry in columns.range(at) {
+                        of_z[[columns.rows[entry] as usize, feature]] += f64::from(gradient[entry]);
+                    }
+                }
             }
         }
         (of_codes, of_z)
     }
 
-    fn grad_output(&self, feature: usize) -> &Array2<f32> {
-        &self.grad_outputs[self.prefixes.partition_point(|&end| end <= feature)]
+    fn errors_of(&self, feature: usize) -> &Left<'a> {
+        &self.errors[self.prefixes.partition_point(|&end| end <= feature)]
     }
 }
 
-impl Columns {
-    fn new(entries: &Entries<f32>, d_sae: usize) -> Self {
-        let mut starts = vec![0; d_sae + 1];
-        entries.features.iter().for_each(|&feature| starts[feature as usize + 1] += 1);
-        (0..d_sae).for_each(|feature| starts[feature + 1] += starts[feature]);
-        let mut next = starts.clone();
-        let count = entries.features.len();
-        let (mut rows, mut z, mut h) = (vec![0; count], vec![0.0; count], vec![0.0; count]);
-        for row in 0..entries.rows() {
-            for at in entries.row(row) {
-                let to = &mut next[entries.features[at] as usize];
-                (rows[*to], z[*to], h[*to]) = (row as u32, entries.z[at], entries.h[at]);
-                *to += 1;
-            }
-        }
-        Self { starts, rows, z, h }
-    }
-
-    fn of(&self, feature: usize) -> Range<usize> {
-        self.starts[feature]..self.starts[feature + 1]
-    }
+/// Pre-activations and codes, feature by feature.
+fn columns(entries: &Entries<f32>, d_sae: usize) -> Transposed<2> {
+    sparse::transposed(&entries.ends, &entries.features, [&entries.z, &entries.h], d_sae)
 }
 
 fn target_of(batch: Batch<'_>) -> ArrayView2<'_, f32> {
@@ -274,34 +329,9 @@ fn binary_entropy(p: f64) -> f64 {
     term(p) + term(1.0 - p)
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0f32; LANES];
-    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
-    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
-    for (a, b) in a_lanes.iter().zip(b_lanes) {
-        for lane in 0..LANES {
-            sums[lane] = a[lane].mul_add(b[lane], sums[lane]);
-        }
-    }
-    for (lane, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
-        sums[lane] = a.mul_add(*b, sums[lane]);
-    }
-    sums.iter().sum()
-}
-
-fn dots(_: Isa, rows: &[u32], matrix: ArrayView2<f32>, w: &[f32], out: &mut Vec<f32>) {
-    out.clear();
-    let width = matrix.ncols();
-    let values = matrix.to_slice().expect("row-major");
-    out.extend(rows.iter().map(|&row| dot(&values[row as usize * width..][..width], w)));
-}
-
-fn add_rows(_: Isa, rows: &[u32], factors: &[f32], matrix: ArrayView2<f32>, out: &mut [f32]) {
-    let width = matrix.ncols();
-    let values = matrix.to_slice().expect("row-major");
-    for (&row, &factor) in rows.iter().zip(factors) {
-        let from = &values[row as usize * width..][..width];
-        out.iter_mut().zip(from).for_each(|(out, &v)| *out = factor.mul_add(v, *out));
-    }
+/// Euclidean norm.
+fn norm(isa: Isa, row: &[f32]) -> f32 {
+    let mut square = [0.0];
+    sparse::dots(isa, &[0], row, row, &mut square);
+    square[0].sqrt()
 }

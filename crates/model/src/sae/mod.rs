@@ -10,15 +10,15 @@ mod weights;
 
 use crate::architectures::{Coding, Entries, Kind, Pass};
 use crate::backend::check_width;
-use crate::cpu::{pool, thread_count};
+use crate::cpu::{output, pool, thread_count};
 use crate::state::count_idle;
 use crate::{
-    Adam, Architecture, Backend, Batch, ModelError, Moments, Objective, Parameters, StepStats, Trace,
+    Adam, Architecture, Backend, Batch, ModelError, Moments, Objective, Parameters, StepStats, Target, Trace,
     TrainingState,
 };
 use bae_codes::{BitMatrix, ValueMatrix};
 use bae_kernels::{Isa, adam};
-use gradient::{Backward, FEATURES, Scratch};
+use gradient::{Backward, Errors, FEATURES, Scratch};
 use ndarray::{Array2, ArrayView2, ArrayViewMut1};
 use pass::Forward;
 use rayon::prelude::*;
@@ -82,6 +82,11 @@ impl Sae {
         self.weights.d_in
     }
 
+    /// Number of features.
+    pub fn d_sae(&self) -> usize {
+        self.weights.d_sae
+    }
+
     /// Width of a reconstruction.
     pub fn d_out(&self) -> usize {
         self.weights.d_out
@@ -94,11 +99,30 @@ impl Sae {
         pass: Pass,
     ) -> Result<(Kind, Forward), ModelError> {
         batch.check(self.weights.d_in, self.weights.d_out)?;
+        if let Target::Labels(_) = batch.target {
+            return Err(ModelError::Unavailable("labels are a target for codes that are bits only".into()));
+        }
         let kind = kind_of(architecture)?;
         let forward = self
             .threads
             .install(|| Forward::new(self.isa, kind.coding(), &self.weights, &self.idle, batch, pass))?;
         Ok((kind, forward))
+    }
+
+    fn errors(&self, architecture: &Architecture, batch: Batch, forward: &Forward) -> Errors {
+        self.threads.install(|| Errors::new(self.isa, architecture.output, &self.weights, batch, forward))
+    }
+
+    fn backward<'a>(
+        &self,
+        coding: &'a dyn Coding<f32>,
+        objective: &'a Objective,
+        x: ArrayView2<'a, f32>,
+        forward: &'a Forward,
+        errors: &'a Errors,
+    ) -> Backward<'a> {
+        let d_sae = self.weights.d_sae;
+        self.threads.install(|| Backward::new(self.isa, coding, objective, d_sae, x, forward, errors))
     }
 
     /// Steps taken.
@@ -248,17 +272,9 @@ impl Backend for Sae {
         batch: Batch,
     ) -> Result<StepStats, ModelError> {
         let (kind, forward) = self.forward(architecture, batch, Pass::Step(self.steps()))?;
-        let backward = self.threads.install(|| {
-            Backward::new(
-                self.isa,
-                kind.coding(),
-                architecture.output,
-                objective,
-                &self.weights,
-                batch,
-                &forward,
-            )
-        });
+        let x = batch.x.as_standard_layout();
+        let errors = self.errors(architecture, batch, &forward);
+        let backward = self.backward(kind.coding(), objective, x.view(), &forward, &errors);
         let mut stats = backward.stats;
         if adam.clips() {
             stats.gradient_norm = Some(self.backward_then_update(&backward, &mut stats, adam)?);
@@ -277,17 +293,9 @@ impl Backend for Sae {
         batch: Batch,
     ) -> Result<Trace, ModelError> {
         let (kind, forward) = self.forward(architecture, batch, Pass::Step(self.steps()))?;
-        let backward = self.threads.install(|| {
-            Backward::new(
-                self.isa,
-                kind.coding(),
-                architecture.output,
-                objective,
-                &self.weights,
-                batch,
-                &forward,
-            )
-        });
+        let x = batch.x.as_standard_layout();
+        let errors = self.errors(architecture, batch, &forward);
+        let backward = self.backward(kind.coding(), objective, x.view(), &forward, &errors);
         let mut stats = backward.stats;
         let mut gradient = self.weights.zeros_like();
         self.gradients(&backward, &mut stats, &mut gradient);
@@ -297,8 +305,8 @@ impl Backend for Sae {
         Ok(Trace {
             z: wide(&forward.z),
             h: pass::dense(&forward.codes, self.weights.d_sae),
-            y: wide(forward.outputs.last().expect("at least one reconstruction")),
-            grad_y: wide(&backward.grad_outputs[0]),
+            y: wide(&errors.y),
+            grad_y: wide(&output::output_error(&errors.y, batch).1),
             grad_h,
             grad_z,
             gradient: Parameters::from(&gradient).map(f64::from),
@@ -324,7 +332,7 @@ impl Backend for Sae {
         let codes = self.threads.install(|| {
             let z = pass::pre_activations(self.isa, &self.weights, x)?;
             let tensors = self.weights.feature_tensors();
-            Ok(kind.coding().encode(z.view(), &tensors.view(&self.weights), Pass::Applied))
+            Ok(kind.coding().encode(z.view(), &tensors.with(&self.weights), Pass::Applied))
         })?;
         let Entries { ends, features, h, .. } = codes;
         Ok(ValueMatrix::new(self.weights.d_sae, ends, features, h))

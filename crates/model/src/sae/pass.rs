@@ -5,6 +5,7 @@ use crate::architectures::{Auxiliary, Coding, Entries, Pass};
 use crate::{Batch, ModelError};
 use bae_kernels::Isa;
 use bae_kernels::product::add_product;
+use bae_kernels::sparse::{self, Lists};
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
@@ -31,7 +32,7 @@ impl Forward {
     ) -> Result<Self, ModelError> {
         let z = pre_activations(isa, weights, batch.x)?;
         let tensors = weights.feature_tensors();
-        let codes = coding.encode(z.view(), &tensors.view(weights), pass);
+        let codes = coding.encode(z.view(), &tensors.with(weights), pass);
         let prefixes = coding.prefixes(weights.d_sae);
         let mut outputs: Vec<Array2<f32>> = vec![];
         for (at, &end) in prefixes.iter().enumerate() {
@@ -46,7 +47,7 @@ impl Forward {
             };
             outputs.push(y);
         }
-        let auxiliary = coding.auxiliary(z.view(), idle);
+        let auxiliary = coding.auxiliary(z.view(), &tensors.with(weights), idle);
         Ok(Self { z, codes, outputs, prefixes, auxiliary })
     }
 }
@@ -60,8 +61,7 @@ pub(super) fn pre_activations(
     weights: &Weights,
     x: ArrayView2<f32>,
 ) -> Result<Array2<f32>, ModelError> {
-    let mut z = Array2::zeros((x.nrows(), weights.d_sae));
-    z.rows_mut().into_iter().for_each(|mut row| row.assign(&ndarray::aview1(&weights.b_enc)));
+    let mut z = broadcast(&weights.b_enc, x.nrows());
     add_product(isa, x, weights.encoder_view().reversed_axes(), z.view_mut());
     let rows = z.axis_iter(ndarray::Axis(0)).into_par_iter().enumerate();
     let bad = rows.filter_map(|(row, z)| z.iter().position(|z| z.is_nan()).map(|feature| (row, feature)));
@@ -71,8 +71,12 @@ pub(super) fn pre_activations(
     }
 }
 
-/// Codes as lists: where each row's ends, the features, and their values.
-pub(super) type Lists<'a> = (&'a [usize], &'a [u32], &'a [f32]);
+/// `rows` times the same row.
+fn broadcast(row: &[f32], rows: usize) -> Array2<f32> {
+    let mut all = Array2::zeros((rows, row.len()));
+    all.axis_iter_mut(ndarray::Axis(0)).into_par_iter().for_each(|mut to| to.assign(&ndarray::aview1(row)));
+    all
+}
 
 pub(super) fn lists(codes: &Entries<f32>) -> Lists<'_> {
     (&codes.ends, &codes.features, &codes.h)
@@ -80,26 +84,15 @@ pub(super) fn lists(codes: &Entries<f32>) -> Lists<'_> {
 
 /// bias + h W_dec, `[n, d_out]`.
 pub(super) fn decode(isa: Isa, codes: Lists, weights: &Weights, bias: &[f32]) -> Array2<f32> {
-    let mut y = Array2::zeros((codes.0.len(), weights.d_out));
-    y.rows_mut().into_iter().for_each(|mut row| row.assign(&ndarray::aview1(bias)));
+    let mut y = broadcast(bias, codes.0.len());
     add_decoded(isa, codes, weights, &mut y);
     y
 }
 
 /// y += h W_dec: for each row one chain over its features.
-pub(super) fn add_decoded(_: Isa, (ends, features, values): Lists, weights: &Weights, y: &mut Array2<f32>) {
-    let d_out = weights.d_out;
-    if d_out == 0 {
-        return;
-    }
-    let rows = y.as_slice_mut().expect("row-major").par_chunks_mut(d_out).enumerate();
-    rows.for_each(|(row, y)| {
-        let start = if row == 0 { 0 } else { ends[row - 1] };
-        for (&feature, &h) in features[start..ends[row]].iter().zip(&values[start..ends[row]]) {
-            let from = &weights.decoder[feature as usize * d_out..][..d_out];
-            y.iter_mut().zip(from).for_each(|(y, &w)| *y = h.mul_add(w, *y));
-        }
-    });
+pub(super) fn add_decoded(isa: Isa, codes: Lists, weights: &Weights, y: &mut Array2<f32>) {
+    let y = y.as_slice_mut().expect("row-major");
+    sparse::add_decoded(isa, codes, &weights.decoder, weights.d_out, y);
 }
 
 /// Codes as a matrix, `[n, d_sae]`.

@@ -27,29 +27,28 @@ pub fn trace(
     let entries = coding.encode(z.view(), &tensors, Pass::Step(step));
     let h = matrix(&entries, d_sae);
     let prefixes = coding.prefixes(d_sae);
-    let share = 1.0 / prefixes.len() as f64;
 
     let mut stats = StepStats::default();
     let mut gradient = parameters.zeros_like();
     let mut grad_h = Array2::zeros(h.dim());
     let (mut y, mut grad_y) = (Array2::zeros((0, 0)), Array2::zeros((0, 0)));
-    let mut loss = 0.0;
+    let mut sum = 0.0;
     for &end in &prefixes {
         let mut first = h.clone();
         first.slice_mut(ndarray::s![.., end..]).fill(0.0);
         let decoded = product(&first, &parameters.w_dec) + &parameters.b_dec;
         y = decoded.mapv(|y| architecture.output.apply(y));
         (stats, grad_y) = output_error(&y, &x, batch.target);
-        loss += share * stats.mse;
+        sum += stats.mse;
         let slope = y.mapv(|y| architecture.output.derivative(y));
-        let grad_decoded = &grad_y * &slope * share;
+        let grad_decoded = &grad_y * &slope;
         let mut of_codes = product(&grad_decoded, &parameters.w_dec.t().to_owned());
         of_codes.slice_mut(ndarray::s![.., end..]).fill(0.0);
         grad_h += &of_codes;
         gradient.w_dec += &product(&first.t().to_owned(), &grad_decoded);
         gradient.b_dec += &grad_decoded.sum_axis(Axis(0));
     }
-    stats.nested = loss - stats.mse;
+    stats.nested = sum - stats.mse;
 
     let mut grad_z = Array2::<f64>::zeros(z.dim());
     for feature in 0..d_sae {
@@ -77,7 +76,7 @@ pub fn trace(
         let p = of_h.iter().filter(|h| **h != 0.0).count() as f64 / n as f64;
         stats.entropy_bits += pull.entropy_bits.unwrap_or_else(|| entropy(p));
     }
-    if let Some(Auxiliary { codes, of_residual, decoder_learns, weight }) = coding.auxiliary(z.view(), idle) {
+    if let Some(Auxiliary { codes, of_residual, weight }) = coding.auxiliary(z.view(), &tensors, idle) {
         let target = match batch.target {
             Target::States(states) => states.mapv(f64::from),
             _ => x.clone(),
@@ -90,12 +89,15 @@ pub fn trace(
         let count = error.len() as f64;
         stats.auxiliary = weight * error.iter().map(|e| e * e).sum::<f64>() / count;
         let grad = error * (2.0 * weight / count);
-        let of_codes =
-            product(&grad, &parameters.w_dec.t().to_owned()) * h.mapv(|h| f64::from(u8::from(h != 0.0)));
+        let mut of_codes = product(&grad, &parameters.w_dec.t().to_owned());
+        for ((row, feature), g) in of_codes.indexed_iter_mut() {
+            *g *= f64::from(u8::from(features(&codes, row).contains(&(feature as u32))));
+        }
         grad_z += &of_codes;
         gradient.b_enc += &of_codes.sum_axis(Axis(0));
-        if decoder_learns {
-            gradient.w_dec += &product(&h.t().to_owned(), &grad);
+        gradient.w_dec += &product(&h.t().to_owned(), &grad);
+        if !of_residual {
+            gradient.b_dec += &grad.sum_axis(Axis(0));
         }
     }
     gradient.w_enc = product(&x.t().to_owned(), &grad_z);
@@ -124,6 +126,7 @@ pub fn tensors(parameters: &Parameters<f64>) -> Tensors<'_, f64> {
             .iter()
             .map(|(_, values)| values.as_slice().expect("one dimension"))
             .collect(),
+        encoder: parameters.w_enc.t(),
         decoder: parameters.w_dec.view(),
     }
 }

@@ -25,18 +25,16 @@ pub(super) struct FeatureTensors {
 }
 
 impl FeatureTensors {
-    /// With the decoder of `weights`.
-    pub fn view<'a>(&'a self, weights: &'a Weights) -> Tensors<'a, f32> {
-        self.with(weights.decoder_view())
+    /// With encoder and decoder of `weights`.
+    pub fn with<'a>(&'a self, weights: &'a Weights) -> Tensors<'a, f32> {
+        Tensors { encoder: weights.encoder_view(), decoder: weights.decoder_view(), ..self.alone() }
     }
 
-    /// With this decoder, or part of one.
-    pub fn with<'a>(&'a self, decoder: ArrayView2<'a, f32>) -> Tensors<'a, f32> {
-        Tensors {
-            b_enc: &self.b_enc,
-            per_feature: self.per_feature.iter().map(|v| v.as_slice()).collect(),
-            decoder,
-        }
+    /// Without encoder and decoder.
+    pub fn alone(&self) -> Tensors<'_, f32> {
+        let none = ArrayView2::from_shape((0, 0), &[]).expect("no rows");
+        let per_feature = self.per_feature.iter().map(|v| v.as_slice()).collect();
+        Tensors { b_enc: &self.b_enc, per_feature, encoder: none, decoder: none }
     }
 }
 

@@ -6,6 +6,7 @@ mod codes;
 mod fixture;
 mod interpretation;
 mod training;
+mod values;
 
 use bae_model::{Backend, Cpu, Parameters, reference::Reference};
 use fixture::every;
@@ -28,6 +29,16 @@ fn parity_bae_step() {
 #[test]
 fn parity_sae_step() {
     every("sae_step", training::one_step);
+}
+
+#[test]
+fn parity_sae_step_of_values() {
+    every("sae_step", values::one_step);
+}
+
+#[test]
+fn parity_sae_train_of_values() {
+    every("sae_train", values::run);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use crate::fixture::{Case, stacked, wide};
 use bae_model::{
-    Activation, Adam, Architecture, Backend, Batch, Estimator, Objective, OutputActivation, Target,
+    Activation, Adam, Architecture, Backend, Batch, Estimator, Objective, OutputActivation, Target, Trace,
+    reference::Reference,
 };
 use ndarray::Array2;
 
@@ -44,14 +45,14 @@ fn objective(case: &Case) -> Objective {
 }
 
 /// x with the target or labels of the same ending, if there are any.
-struct Rows {
-    x: Array2<f32>,
+pub struct Rows {
+    pub x: Array2<f32>,
     target: Option<Array2<f32>>,
     labels: Option<Vec<u32>>,
 }
 
 impl Rows {
-    fn read(case: &Case, x: &str, target: &str) -> Self {
+    pub fn read(case: &Case, x: &str, target: &str) -> Self {
         Self {
             x: case.matrix(x),
             target: case.has(target).then(|| case.matrix(target)),
@@ -61,7 +62,7 @@ impl Rows {
         }
     }
 
-    fn batch(&self) -> Batch<'_> {
+    pub fn batch(&self) -> Batch<'_> {
         let target = match (&self.target, &self.labels) {
             (Some(target), _) => Target::States(target.view()),
             (None, Some(labels)) => Target::Labels(labels),
@@ -69,6 +70,12 @@ impl Rows {
         };
         Batch { x: self.x.view(), target }
     }
+}
+
+/// A pass by the reference as published, before anything is learnt.
+pub fn published(case: &Case, batch: Batch) -> Trace {
+    let mut reference = Reference::new(&case.parameters());
+    reference.trace(&architecture(case), &objective(case), batch).expect("a pass")
 }
 
 pub fn step_functions(case: &Case) {
@@ -155,7 +162,7 @@ fn validate(case: &Case, backend: &mut dyn Backend, batches: &[Rows]) -> Validat
     sums
 }
 
-fn numbered(case: &Case, x: &str, target: &str) -> Vec<Rows> {
+pub fn numbered(case: &Case, x: &str, target: &str) -> Vec<Rows> {
     (0..)
         .map_while(|i| {
             let name = format!("{x}.{i}");

@@ -2,7 +2,7 @@
 
 use crate::yardsticks::spectrum::Eigenvalues;
 use nalgebra::DMatrix;
-use ndarray::{Array1, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
 /// Columns of a panel: a square of sums of this side stays in registers on every CPU.
@@ -93,6 +93,24 @@ impl SecondMoment {
         Ok([self.solve(cancelled), centred])
     }
 
+    /// Variances about the mean along all principal directions, largest first, and the first `count` of the directions,
+    /// `[d_in, count]`, orthonormal. On one thread.
+    pub fn components(mut self, count: usize) -> (Vec<f64>, Array2<f32>) {
+        let n = self.rows.max(1) as f64;
+        let shift = &self.sums / n;
+        self.change(|sum, i, j| sum / n - shift[i] * shift[j]);
+        let d_in = self.origin.len();
+        // only the lower triangle, column by column, is read
+        let matrix = DMatrix::from_vec(d_in, d_in, std::mem::take(&mut self.products));
+        let eigen = matrix.symmetric_eigen();
+        let mut order: Vec<usize> = (0..d_in).collect();
+        order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
+        let directions = Array2::from_shape_fn((d_in, count.min(d_in)), |(row, column)| {
+            eigen.eigenvectors[(row, order[column])] as f32
+        });
+        (order.iter().map(|&at| eigen.eigenvalues[at].max(0.0)).collect(), directions)
+    }
+
     /// Puts another number in the place of each.
     fn change(&mut self, new: impl Fn(f64, usize, usize) -> f64 + Sync) {
         let d_in = self.origin.len();
@@ -136,7 +154,6 @@ fn add_square(left: &[[f64; PANEL]], right: &[[f64; PANEL]], stripe: &mut [f64],
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::Array2;
     use proptest::prelude::*;
 
     proptest! {

@@ -1,0 +1,6 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { BaeError, BinaryAutoencoder, type Evaluation, type RowsProgress, train } from '../src/index.js'
+import { bae } from './cli/bae.js'
+import { folder, rows } from './data.js'
