@@ -74,13 +74,13 @@ export interface Stability {
   /** Pairs of models. */
   pairs: number
   /** `matchedFraction` by decoders, and by chance. */
-  decoder: Spread & { chance: Spread }
+  decoder: FractionRange & { chance: FractionRange }
   /** The same by codes; `null` without data. */
-  codes: (Spread & { chance: Spread }) | null
+  codes: (FractionRange & { chance: FractionRange }) | null
 }
 
 /** A mean and the range that it is of; `null` where no feature changes. */
-export interface Spread {
+export interface FractionRange {
   mean: number | null
   lowest: number | null
   highest: number | null
@@ -137,7 +137,7 @@ export function stability(comparisons: Comparison[]): Stability {
   }
 }
 
-function spread(fractions: (number | null)[]): Spread {
+function spread(fractions: (number | null)[]): FractionRange {
   const values = fractions.filter(each => each !== null)
   if (values.length === 0) return { mean: null, lowest: null, highest: null }
   return {

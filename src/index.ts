@@ -22,7 +22,7 @@ export {
   type FeatureClass,
   type Likeness,
   type MatchedFigures,
-  type Spread,
+  type FractionRange,
   type Stability,
   stability,
 } from './compare.js'
