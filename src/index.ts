@@ -20,9 +20,9 @@ export {
   type Comparison,
   compare,
   type FeatureClass,
+  type FractionRange,
   type Likeness,
   type MatchedFigures,
-  type FractionRange,
   type Stability,
   stability,
 } from './compare.js'

@@ -22,7 +22,6 @@ import {
   type CountingOptions,
   countRequest,
   type EntropyReport,
-  type Sparsity,
   wrapStatistics,
 } from './statistics.js'
 import type { Yardsticks } from './yardsticks.js'

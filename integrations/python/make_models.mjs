@@ -1,6 +1,6 @@
-// Trains small models with the command line into folders below the one that is given, and prints what there is to
-// compare, as JSON: { data, rows, models: [{ library, name, folder, layerNorm }] }. `library` names the reader (readers.py)
-// that is to run the model on the first `rows` rows of `data`. In each folder lies what we make of these rows:
+// Trains small models with the command line into folders below the one that is given, writes them as other tools read them, and
+// prints what there is to compare, as JSON: { data, rows, models: [{ library, name, folder }] }. `library` names the reader
+// (readers.py) that is to run the model on the first `rows` rows of `data`. In each folder lies what we make of these rows:
 // activations.f32 and reconstruction.f32, float32, little endian, row after row.
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
@@ -9,11 +9,31 @@ import process from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { BinaryAutoencoder } from '../../dist/index.js'
 
+/** What is trained, by what options, and as whose files it is written. */
 const MODELS = [
-  { library: 'sae_lens', name: 'bae', options: [] },
-  { library: 'sae_lens', name: 'bae-layer-norm', options: ['--normalize', 'layer-norm'] },
-  { library: 'sae_lens', name: 'bae-squarewave', options: ['--estimator', 'squarewave'] },
+  { name: 'bae', options: [], as: ['saelens'] },
+  { name: 'bae-layer-norm', options: ['--normalize', 'layer-norm'], as: ['saelens'] },
+  { name: 'bae-squarewave', options: ['--estimator', 'squarewave'], as: ['saelens'] },
+  { name: 'relu', options: ['--architecture', 'relu'], as: ['saelens', 'dictionary_learning'] },
+  {
+    name: 'topk',
+    options: ['--architecture', 'topk', '--k', '8'],
+    as: ['saelens', 'sparsify', 'dictionary_learning'],
+  },
+  {
+    name: 'batchtopk',
+    options: ['--architecture', 'batchtopk', '--k', '8'],
+    as: ['saelens', 'dictionary_learning'],
+  },
+  { name: 'jumprelu', options: ['--architecture', 'jumprelu'], as: ['saelens', 'dictionary_learning'] },
+  { name: 'gated', options: ['--architecture', 'gated'], as: ['saelens', 'dictionary_learning'] },
+  {
+    name: 'matryoshka-batchtopk',
+    options: ['--architecture', 'matryoshka-batchtopk', '--k', '8'],
+    as: ['saelens', 'dictionary_learning'],
+  },
 ]
+const READERS = { saelens: 'sae_lens', sparsify: 'sparsify', dictionary_learning: 'dictionary_learning' }
 const STEPS = 30
 const D_SAE = 96
 
@@ -29,22 +49,24 @@ function train(folder, options) {
   execFileSync(process.execPath, [join(root, 'dist', 'cli', 'main.js'), ...args], { stdio: ['ignore', 2, 2] })
 }
 
-function write(folder, name, values) {
-  writeFileSync(join(folder, `${name}.f32`), Float32Array.from(values))
+/** The first rows of a matrix, into a file of numbers. */
+function write(folder, name, { data, shape }) {
+  writeFileSync(join(folder, `${name}.f32`), data.subarray(0, rows * shape[1]))
 }
 
 const models = []
-for (const { library, name, options } of MODELS) {
-  const folder = join(out, name)
-  train(folder, options)
-  const model = await BinaryAutoencoder.load(folder)
-  const codes = await model.encode(data)
-  const bytes = codes.bytes.subarray(0, rows * Math.ceil(D_SAE / 8))
-  const first = { bytes, rows, dSae: D_SAE }
-  write(folder, 'activations', Array.from({ length: rows }, (_, row) => [...codes.row(row)]).flat())
-  write(folder, 'reconstruction', (await model.decode(first)).data)
-  models.push({ library, name, folder, layerNorm: model.config.normalize_activations === 'layer_norm' })
-  codes.dispose()
+for (const { name, options, as } of MODELS) {
+  const trained = join(out, name)
+  train(trained, options)
+  const model = await BinaryAutoencoder.load(trained)
+  const [activations, reconstruction] = [await model.activations(data), await model.reconstruct(data)]
+  for (const format of as) {
+    const folder = join(out, `${name}-${format}`)
+    await model.save(folder, { format })
+    write(folder, 'activations', activations)
+    write(folder, 'reconstruction', reconstruction)
+    models.push({ library: READERS[format], name, folder })
+  }
   model.dispose()
 }
 process.stdout.write(JSON.stringify({ data, rows, models }))

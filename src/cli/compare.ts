@@ -4,9 +4,9 @@ import {
   type Comparison,
   compare as compareModels,
   type FeatureClass,
+  type FractionRange,
   type Likeness,
   type MatchedFigures,
-  type Spread,
   type Stability,
   stability,
 } from '../index.js'
@@ -116,7 +116,7 @@ function pairText({ a, b, cosine, phi }: Likeness['pairs'][number]): string {
 }
 
 function stabilityLines({ pairs, decoder, codes }: Stability, models: number): string[] {
-  const text = (of: Spread & { chance: Spread }) =>
+  const text = (of: FractionRange & { chance: FractionRange }) =>
     `${share(of.mean)}, from ${share(of.lowest)} to ${share(of.highest)} (by chance ${share(of.chance.mean)})`
   return [
     `Stability: the share of features that are matched, over ${plural(pairs, 'pair')} of ${models} models`,

@@ -1,7 +1,7 @@
 //! What an architecture is called in a model's `cfg.json`, its settings there, and the names of its tensors: those of SAELens, where it
 //! has the architecture. One place for both ways.
 
-use bae_model::architectures::{Gated, Kind, Relu, Revival, Threshold, TopK};
+use bae_model::architectures::{Gated, KBit, Kind, Pca, Relu, Revival, Snmf, Ternary, Threshold, TopK};
 use bae_model::{Activation, Architecture, Estimator, OutputActivation, TENSORS};
 use serde_json::{Map, Value, json};
 
@@ -24,6 +24,13 @@ impl Layout {
             }
             Activation::Values(Kind::Threshold(_)) => ("jumprelu", "jumprelu_transcoder", json!({})),
             Activation::Values(Kind::Gated(_)) => ("gated", "gated_transcoder", json!({})),
+            // these are our own names
+            Activation::Values(Kind::Ternary(_)) => ("ternary", "ternary_transcoder", json!({})),
+            Activation::Values(Kind::KBit(KBit { bits, .. })) => {
+                ("kbit", "kbit_transcoder", json!({ "bits": bits }))
+            }
+            Activation::Values(Kind::Pca(_)) => ("pca", "pca_transcoder", json!({})),
+            Activation::Values(Kind::Snmf(_)) => ("snmf", "snmf_transcoder", json!({})),
             _ => return None,
         };
         if architecture.output != OutputActivation::None {
@@ -64,13 +71,24 @@ pub(crate) fn architecture_of(
         },
         "jumprelu" => Kind::Threshold(Threshold),
         "gated" => Kind::Gated(Gated),
+        "ternary" => Kind::Ternary(Ternary { width: UNUSED_WIDTH }),
+        "kbit" => match config.get("bits").and_then(whole).and_then(|bits| u32::try_from(bits).ok()) {
+            Some(bits) if bits <= KBit::MOST => Kind::KBit(KBit { bits, width: UNUSED_WIDTH }),
+            _ => return Some(Err(format!("bits is no whole number from 1 to {}", KBit::MOST))),
+        },
+        "pca" => Kind::Pca(Pca),
+        "snmf" => Kind::Snmf(Snmf),
         _ => return None,
     };
     Some(Ok((Architecture::of(kind), name != base)))
 }
 
+/// Of a gradient's estimator, which a model that is applied does not have.
+const UNUSED_WIDTH: f64 = 1.0;
+
 /// Names that [`architecture_of`] knows, for messages.
-pub(crate) const KNOWN: &str = "bae, standard, topk, jumprelu, gated and their transcoders";
+pub(crate) const KNOWN: &str =
+    "bae, standard, topk, jumprelu, gated, ternary, kbit, pca, snmf and their transcoders";
 
 /// What files call the tensors of [`bae_model::Parameters`], in the order of its `flat`, and what it calls them itself.
 pub(crate) fn tensors_of(architecture: &Architecture) -> Vec<(&'static str, &'static str)> {
@@ -102,6 +120,10 @@ mod tests {
             Kind::TopK(TopK { k: 7, revival: Revival { weight: 0.0, dead_after: 0 } }),
             Kind::Threshold(Threshold),
             Kind::Gated(Gated),
+            Kind::Ternary(Ternary { width: UNUSED_WIDTH }),
+            Kind::KBit(KBit { bits: 3, width: UNUSED_WIDTH }),
+            Kind::Pca(Pca),
+            Kind::Snmf(Snmf),
         ];
         let binary = Architecture::binary(Estimator::Identity);
         for architecture in kinds.map(Architecture::of).into_iter().chain([binary]) {

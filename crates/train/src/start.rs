@@ -10,7 +10,7 @@ use bae_model::initial::{self, Prediction, Quantiser, Typical};
 use bae_model::{Normalisation, Parameters, layer_norm};
 use ndarray::{Array1, Array2, ArrayView2};
 use rand_chacha::ChaCha8Rng;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What training starts from.
 pub(crate) struct Start {
@@ -114,13 +114,21 @@ fn draw(
 ) -> Result<(Parameters, Option<f64>), TrainError> {
     let Plan { entropy_weight, d_sae, .. } = *plan;
     let begin = plan.kind.map_or(Begin::Bits, |kind| kind.recipe().start);
+    if let (Some(kind), Begin::Fitted) = (plan.kind, begin) {
+        let going_on = |_| !cancel.load(Ordering::Relaxed);
+        let fitted = kind.fit(rows, d_sae, random, &going_on);
+        return Ok((fitted.expect("what is fitted has a fit")?, None));
+    }
     if let (Some(kind), Begin::Tied) = (plan.kind, begin) {
         let mut parameters = initial::tied(random, rows.ncols(), d_sae);
         parameters.add_per_feature(kind);
         return Ok((parameters, None));
     }
     let quantiser = Quantiser { rows, typical: size, entropy_weight, d_sae };
-    let (parameters, step) = quantiser.draw(random, cancel)?;
+    let (mut parameters, step) = quantiser.draw(random, cancel)?;
+    if let Some(kind) = plan.kind {
+        parameters.add_per_feature(kind);
+    }
     Ok((parameters, Some(step)))
 }
 

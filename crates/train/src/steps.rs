@@ -246,6 +246,10 @@ impl<'a> Run<'a> {
         if self.progress.pending {
             self.settle()?;
         }
+        // what is fitted takes no step, and is measured as it is
+        if self.inputs.plan.steps == 0 && self.progress.best.is_none() {
+            self.validate()?;
+        }
         while self.progress.step < self.inputs.plan.steps && !self.progress.ended_early {
             self.pass()?;
         }

@@ -10,7 +10,6 @@ use serde_json::{Map, Value, json};
 use super::{dictionary_learning, published, sparsify};
 use crate::error::DataError;
 use crate::folder::write_folder;
-use crate::layout::Layout;
 use crate::model_file::{CONFIG, LoadedModel, WEIGHTS, write_file, write_model};
 use crate::stored_model::{check_tensor, shift_biases};
 use crate::tensors_out::{Values, write_tensors};
@@ -103,18 +102,21 @@ pub(crate) fn no_other_model(dir: &Path, written: &str) -> Result<(), DataError>
 fn expressible(format: Format, model: &LoadedModel) -> Result<(), String> {
     let name = model.config.get("architecture").and_then(Value::as_str).unwrap_or_default();
     let (kind, is_transcoder) = (model.architecture.kind(), is_transcoder(model));
-    let of_saelens = !is_transcoder || matches!(name, "transcoder" | "jumprelu_transcoder");
-    let known = Layout::of(&model.architecture).is_some();
-    let fits = known
-        && match format {
-            Format::SaeLens => of_saelens,
-            Format::Sparsify => {
-                let same_width = model.parameters.d_in() == model.parameters.d_out();
-                matches!(kind, Some(Kind::TopK(_))) && same_width
-            }
-            Format::DictionaryLearning => kind.is_some() && !is_transcoder,
-            Format::Published => kind.is_none() && !is_transcoder,
-        };
+    let fits = match format {
+        Format::SaeLens => matches!(
+            name,
+            "bae" | "standard" | "topk" | "jumprelu" | "gated" | "transcoder" | "jumprelu_transcoder"
+        ),
+        Format::Sparsify => {
+            let same_width = model.parameters.d_in() == model.parameters.d_out();
+            matches!(kind, Some(Kind::TopK(_))) && same_width
+        }
+        Format::DictionaryLearning => {
+            !is_transcoder
+                && matches!(kind, Some(Kind::Relu(_) | Kind::TopK(_) | Kind::Threshold(_) | Kind::Gated(_)))
+        }
+        Format::Published => kind.is_none() && !is_transcoder,
+    };
     if !fits {
         let (d_in, d_out) = (model.parameters.d_in(), model.parameters.d_out());
         let widths = if is_transcoder { format!(" from width {d_in} to {d_out}") } else { String::new() };
@@ -244,7 +246,7 @@ fn write_dictionary_learning(new: &Path, model: &LoadedModel) -> Result<(), Data
             ];
             ("GatedAutoEncoder", tensors)
         }
-        // not `AutoEncoder`, whose loader moves the norms of the decoder's vectors into the encoder
+        // relu; not `AutoEncoder`, whose loader moves the norms of the decoder's vectors into the encoder
         _ => {
             let tensors = vec![
                 encoder("encoder.weight").transposed(),

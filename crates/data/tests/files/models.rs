@@ -2,7 +2,9 @@ use std::fs;
 use std::path::Path;
 
 use bae_data::{LoadedModel, check_output, load_model, save_model, write_folder, write_model};
-use bae_model::architectures::{Gated, JumpRelu, Kind, Relu, Revival, Threshold, TopK};
+use bae_model::architectures::{
+    Gated, JumpRelu, KBit, Kind, Pca, Relu, Revival, Snmf, Ternary, Threshold, TopK,
+};
 use bae_model::{Architecture, Parameters};
 use half::{bf16, f16};
 use ndarray::Array1;
@@ -74,7 +76,7 @@ fn a_model_comes_back_bit_for_bit() {
 }
 
 /// Architectures as they are applied, each with what it has beside encoder and decoder.
-fn applied() -> [(Architecture, &'static [&'static str]); 5] {
+fn applied() -> [(Architecture, &'static [&'static str]); 9] {
     let topk = Kind::TopK(TopK { k: 4, revival: Revival { weight: 0.0, dead_after: 0 } });
     [
         (bae(), &[]),
@@ -82,6 +84,10 @@ fn applied() -> [(Architecture, &'static [&'static str]); 5] {
         (Architecture::of(topk), &[]),
         (Architecture::of(Kind::Threshold(Threshold)), &["threshold"]),
         (Architecture::of(Kind::Gated(Gated)), &["r_mag", "b_mag"]),
+        (Architecture::of(Kind::Ternary(Ternary { width: 1.0 })), &[]),
+        (Architecture::of(Kind::KBit(KBit { bits: 3, width: 1.0 })), &[]),
+        (Architecture::of(Kind::Pca(Pca)), &[]),
+        (Architecture::of(Kind::Snmf(Snmf)), &[]),
     ]
 }
 
@@ -133,6 +139,14 @@ fn every_architecture_and_its_transcoder_come_back() {
             "jumprelu_transcoder null W_dec W_enc b_dec b_enc threshold",
             "gated null W_dec W_enc b_dec b_gate b_mag r_mag",
             "gated_transcoder null W_dec W_enc b_dec b_gate b_mag r_mag",
+            "ternary null W_dec W_enc b_dec b_enc",
+            "ternary_transcoder null W_dec W_enc b_dec b_enc",
+            "kbit null W_dec W_enc b_dec b_enc",
+            "kbit_transcoder null W_dec W_enc b_dec b_enc",
+            "pca null W_dec W_enc b_dec b_enc",
+            "pca_transcoder null W_dec W_enc b_dec b_enc",
+            "snmf null W_dec W_enc b_dec b_enc",
+            "snmf_transcoder null W_dec W_enc b_dec b_enc",
         ]
     );
 }
