@@ -7,17 +7,19 @@ import {
   type GroupBy,
   type Reconstruction,
 } from '../index.js'
-import { type Measuring, measuring } from './options.js'
+import { type Measuring, measuring, target } from './options.js'
 import type { Run } from './output.js'
 import { columns, count, figure, leftOut, percent, plural, sparsityRows, table } from './text.js'
 
 interface Options extends Measuring {
   by?: GroupBy
+  target?: string[]
 }
 
 export function evaluate(program: Command, run: Run): Command {
   return measuring(program, 'evaluate')
     .description('how well a model makes hidden states again, and how sparse its codes are, beside controls')
+    .addOption(target())
     .addOption(
       new Option(
         '--by <column>',
@@ -33,7 +35,7 @@ export function evaluate(program: Command, run: Run): Command {
           onProgress: progress.rows,
         })
         result(report, [
-          `${plural(report.rows, 'row')} of ${count(model.dIn)} values, ${plural(model.dSae, 'feature')}`,
+          `${plural(report.rows, 'row')} of ${count(model.dIn)} values${chosen.target ? `, targets of ${count(model.dOut)}` : ''}, ${plural(model.dSae, 'feature')}`,
           ...leftOut(report),
           ...scores(report),
           ...table(sparsityRows(report, model.dSae)),

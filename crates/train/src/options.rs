@@ -313,7 +313,13 @@ impl TrainOptions {
                 self.validation_fraction
             )));
         }
-        self.plan(data.d_in(), data.rows())
+        let plan = self.plan(data.d_in(), data.rows())?;
+        if data.has_target() && plan.normalize == Normalize::LayerNorm {
+            return Err(TrainError::Option(
+                "normalize is layer-norm, and a target's own mean and size are not in the code: choose another".into(),
+            ));
+        }
+        Ok(plan)
     }
 
     /// Name of the architecture.
@@ -589,8 +595,8 @@ impl Plan {
     }
 
     /// Parameters in the shapes that are trained, all values 0.
-    pub(crate) fn zeros(&self, d_in: usize) -> Parameters {
-        let mut parameters = Parameters::zeros(d_in, self.d_sae, d_in);
+    pub(crate) fn zeros(&self, d_in: usize, d_out: usize) -> Parameters {
+        let mut parameters = Parameters::zeros(d_in, self.d_sae, d_out);
         let names = self.kind.map_or(&[][..], |kind| kind.coding::<f32>().per_feature());
         parameters.per_feature =
             names.iter().map(|&(name, _)| (name, ndarray::Array1::zeros(self.d_sae))).collect();
@@ -606,8 +612,8 @@ impl Plan {
     }
 
     /// What the engine is to do.
-    pub(crate) fn task(&self, d_in: usize, training_rows: usize) -> Task {
-        let widths = Widths { d_in, d_sae: self.d_sae, d_out: d_in };
+    pub(crate) fn task(&self, (d_in, d_out): (usize, usize), training_rows: usize) -> Task {
+        let widths = Widths { d_in, d_sae: self.d_sae, d_out };
         let rows = self.batch_size.min(training_rows);
         Task { architecture: self.architecture(), precision: self.precision, rows, widths }
     }

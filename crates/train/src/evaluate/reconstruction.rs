@@ -1,5 +1,5 @@
 use super::Norms;
-use ndarray::{Array1, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -104,6 +104,15 @@ impl Errors {
             relative_bias: if product == 0.0 { f64::NAN } else { output / product },
         }
     }
+}
+
+/// Takes the mean and the size of their rows from targets, where layer normalisation took them from the rows.
+pub(super) fn taken(norms: super::Norms, targets: ArrayView2<f32>) -> Array2<f32> {
+    let mut targets = targets.to_owned();
+    for (mut row, &(mean, divisor)) in targets.axis_iter_mut(Axis(0)).zip(norms.into_iter().flatten()) {
+        row.mapv_inplace(|y| ((f64::from(y) - f64::from(mean)) / f64::from(divisor)) as f32);
+    }
+    targets
 }
 
 #[cfg(test)]

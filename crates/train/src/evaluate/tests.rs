@@ -112,6 +112,39 @@ fn a_perfect_model_and_its_controls() {
     assert_eq!(all.missing, Default::default());
 }
 
+/// Switches that write along other directions of another width, in other units: each control is held to the targets, not to the rows.
+#[test]
+fn a_perfect_transcoder_and_its_controls() {
+    let (x, mut parameters) = switches(600, 16);
+    let mut random = ChaCha8Rng::seed_from_u64(11);
+    parameters.w_dec = Array2::from_shape_simple_fn((16, 5), || 100.0 * (random.random::<f32>() - 0.5));
+    parameters.b_dec = Array1::from_elem(5, -900.0);
+    for model in [bits(&parameters, false), values(kind("relu", 1), parameters.clone())] {
+        let target = model.decode(&model.encode(x.view()).unwrap()).unwrap();
+        let data = dataset(&[&x]).with_target(dataset(&[&target])).unwrap();
+        let all = |data: &Dataset| {
+            let rows = RowSet::all(600);
+            evaluate_with_controls(&model, data, &rows, &EvaluationOptions::default(), |_, _| true)
+                .unwrap()
+                .all
+        };
+        let EvaluationFigures { reconstruction, controls, missing, .. } = all(&data);
+        assert_eq!(reconstruction.mse, 0.0);
+        assert_eq!(missing, Default::default());
+        let Controls { mean_prediction, pca, shuffled_codes, frozen_encoder, frozen_decoder } = controls;
+        assert!(mean_prediction.reconstruction.explained_variance.abs() < 1e-6);
+        // four of the five dimensions there are
+        let pca = pca.unwrap();
+        assert!(pca.rank == Some(4) && pca.reconstruction.explained_variance > 0.5, "{pca:?}");
+        let shuffled = shuffled_codes.unwrap();
+        assert!((shuffled.reconstruction.fvu - 2.0).abs() < 0.2, "{shuffled:?}");
+        for control in [frozen_encoder.unwrap(), frozen_decoder.unwrap()] {
+            let explained = control.reconstruction.explained_variance;
+            assert!((0.0..0.97).contains(&explained), "{control:?}");
+        }
+    }
+}
+
 #[test]
 fn a_frozen_encoder_is_on_as_often_as_the_model() {
     let (x, parameters) = switches(800, 12);
