@@ -33,14 +33,14 @@ const ROUNDS: usize = 14;
 const FIRST_MOVE: f64 = 4.0;
 
 /// Penalties that decoders are fitted with: the one that does best on the rows measured is kept, in the control's favour.
-const PENALTIES: [f64; 3] = [1e-2, 1e-1, 1.0];
+const PENALTIES: [f64; 3] = [0.1, 1.0, 10.0];
 
 /// Steps of the encoder beside a frozen decoder ...
 pub(super) const STEPS: usize = 96;
 /// ... their rows, at most ...
 const BATCH: usize = 512;
 /// ... and their learning rate at the start, in units of the encoder's root mean square; it goes down to 0.
-const LEARNING_RATE: f64 = 0.03;
+const LEARNING_RATE: f64 = 0.1;
 
 const SEED: u64 = 0;
 
