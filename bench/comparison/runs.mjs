@@ -1,0 +1,42 @@
+// What is trained.
+
+export const LAYERS = ['10', '20']
+export const SEEDS = [0, 1, 2]
+
+/** Each architecture over a small grid of what sets its sparsity or its rate. */
+const GRID = [
+  ['bae', 'entropyWeight', [3e-4, 6e-4, 1.2e-3]],
+  ['bae-threshold', 'entropyWeight', [6e-4]],
+  ['bae-stochastic', 'entropyWeight', [6e-4]],
+  ['ternary', 'entropyWeight', [6e-4, 1.2e-3]],
+  ['kbit', 'entropyWeight', [6e-4, 1.2e-3]],
+  ['topk', 'k', [16, 32, 64]],
+  ['batchtopk', 'k', [16, 32, 64]],
+  ['matryoshka-batchtopk', 'k', [32]],
+  ['relu', 'sparsityWeight', [0.5, 1, 2]],
+  ['jumprelu', 'sparsityWeight', [0.5, 1, 2]],
+  ['gated', 'sparsityWeight', [0.5, 1, 2]],
+  ['pca', 'dSae', [32, 128]],
+  ['snmf', 'dSae', [256]],
+]
+
+export function allSettings() {
+  return GRID.flatMap(([architecture, setting, values]) =>
+    values.map(value => ({ architecture, [setting]: value })),
+  )
+}
+
+/** A run's name in the results. */
+export function nameOf(layer, { architecture, ...setting }) {
+  return `layer ${layer}, ${architecture}, ${Object.entries(setting)
+    .map(([name, value]) => `${name} ${value}`)
+    .join(', ')}`
+}
+
+/** The families whose points are drawn alike. */
+export const FAMILIES = {
+  bits: ['bae', 'bae-threshold', 'bae-stochastic'],
+  levels: ['ternary', 'kbit'],
+  values: ['topk', 'batchtopk', 'matryoshka-batchtopk', 'relu', 'jumprelu', 'gated'],
+  factors: ['pca', 'snmf'],
+}
