@@ -1,5 +1,6 @@
 use crate::oracle::{near_terms, uniform};
 use crate::{Decisions, count, kind, start};
+use bae_model::architectures::{BatchTopK, Kind, Pass, Revival, TopK};
 use bae_model::reference::Reference;
 use bae_model::{Adam, Architecture, Backend, Batch, ModelError, Objective, Sae, Target, Trace};
 use ndarray::{Array1, Array2};
@@ -104,7 +105,7 @@ proptest! {
         prop_assert_eq!(&sae.encode(&applied, x.view()).unwrap(), &codes.active());
         let wide = parameters.map(f64::from);
         let z = bae_model::reference::pre_activations(&wide, x.view());
-        let want = bae_model::sae::reference::codes(&wide, kind, &z, bae_model::architectures::Pass::Applied);
+        let want = bae_model::sae::reference::codes(&wide, kind, &z, Pass::Applied);
         let mut got = Array2::zeros((n, d_sae));
         let (ends, features, values) = codes.lists();
         for row in 0..n {
@@ -159,5 +160,23 @@ fn what_no_step_can_learn_from_is_named() {
             refuse(Batch { x: x.view(), target: Target::States(target.view()) }, clipping),
             ModelError::GradientNotFinite
         ));
+    }
+}
+
+#[test]
+fn of_equal_pre_activations_the_first_are_kept() {
+    let z = Array2::from_shape_vec((3, 3), vec![1.0, 1.0, 0.5, 1.0, 2.0, 0.0, -1.0, 1.0, 1.0]).unwrap();
+    let revival = Revival { weight: 0.0, dead_after: 0 };
+    let parameters = bae_model::Parameters::zeros(3, 3, 3);
+    let tensors = bae_model::sae::reference::tensors(&parameters);
+    for (kind, want) in [
+        (Kind::TopK(TopK { k: 1, revival }), vec![vec![0], vec![1], vec![1]]),
+        (Kind::TopK(TopK { k: 5, revival }), vec![vec![0, 1, 2], vec![0, 1], vec![1, 2]]),
+        (Kind::BatchTopK(BatchTopK { k: 1, revival }), vec![vec![0, 1], vec![1], vec![]]),
+        (Kind::BatchTopK(BatchTopK { k: 5, revival }), vec![vec![0, 1, 2], vec![0, 1], vec![1, 2]]),
+    ] {
+        let entries = kind.coding::<f64>().encode(z.view(), &tensors, Pass::Step(0));
+        let got: Vec<Vec<u32>> = (0..3).map(|row| entries.features[entries.row(row)].to_vec()).collect();
+        assert_eq!(got, want, "{kind:?}");
     }
 }
