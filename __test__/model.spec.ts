@@ -213,7 +213,7 @@ describe('saving and loading', () => {
       dir =>
         writeFileSync(
           join(dir, 'cfg.json'),
-          JSON.stringify({ architecture: 'topk', d_in: dIn, d_sae: dSae }),
+          JSON.stringify({ architecture: 'resnet', d_in: dIn, d_sae: dSae }),
         ),
       ['UNSUPPORTED_FORMAT'],
     ],

@@ -234,6 +234,11 @@ fn described(path: &Path, config: &Map<String, Value>) -> Result<(Architecture, 
             DataError::corrupt(format!("{shown}: {key} is no positive whole number; save the model again"))
         })
     };
+    if layer_norm && is_transcoder {
+        return Err(DataError::format(format!(
+            "{shown}: normalize_activations is \"{LAYER_NORM}\", and the output of a transcoder is not scaled back; train it without"
+        )));
+    }
     let (d_in, d_sae) = (width("d_in")?, width("d_sae")?);
     let d_out = if is_transcoder { width("d_out")? } else { d_in };
     Ok((architecture, Widths { d_in, d_sae, d_out }, layer_norm))

@@ -1,10 +1,9 @@
 //! What a model makes of rows, row by row: codes with their values, and reconstructions.
 
 use crate::TrainError;
-use crate::evaluate::{Applied, Codes, measured_rows};
+use crate::evaluate::{Applied, Codes, through};
 use bae_codes::ValueMatrix;
 use bae_data::Feed;
-use bae_model::layer_norm;
 
 /// What is wanted of each row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,28 +24,17 @@ pub fn applied_chunks(
     wanted: Wanted,
     mut each: impl FnMut(Vec<f32>) -> Result<bool, TrainError>,
 ) -> Result<(), TrainError> {
-    std::thread::scope(|scope| {
-        let mut batches = feed.batches(scope, 0, measured_rows(model.backend.d_sae()), 0);
-        while let Some(x) = batches.next() {
-            let mut x = x?;
-            let norms = model.layer_norm.then(|| layer_norm(x.view_mut()));
-            let codes = model.encode(x.view())?;
-            let values = match (wanted, codes) {
-                (Wanted::Activations, Codes::Bits(bits)) => ValueMatrix::from(&bits).dense(),
-                (Wanted::Activations, Codes::Values(values)) => values.dense(),
-                (Wanted::Reconstruction, codes) => {
-                    let mut y = model.decode(&codes)?;
-                    let norms = norms.into_iter().flatten();
-                    for (mut row, (mean, divisor)) in y.rows_mut().into_iter().zip(norms) {
-                        row.mapv_inplace(|y| y * divisor + mean);
-                    }
-                    y.into_raw_vec_and_offset().0
+    through(model, feed, |_, _, _, norms, codes| {
+        each(match (wanted, codes) {
+            (Wanted::Activations, Codes::Bits(bits)) => ValueMatrix::from(&bits).dense(),
+            (Wanted::Activations, Codes::Values(values)) => values.dense(),
+            (Wanted::Reconstruction, codes) => {
+                let mut y = model.decode(&codes)?;
+                for (mut row, &(mean, divisor)) in y.rows_mut().into_iter().zip(norms.into_iter().flatten()) {
+                    row.mapv_inplace(|y| y * divisor + mean);
                 }
-            };
-            if !each(values)? {
-                return Err(TrainError::Cancelled);
+                y.into_raw_vec_and_offset().0
             }
-        }
-        Ok(())
+        })
     })
 }

@@ -9,7 +9,7 @@ use bae_model::Architecture;
 use bae_model::architectures::{Kind, Threshold};
 use serde_json::{Map, Value, json};
 
-use super::{cannot_express, width};
+use super::{cannot_express, only, width};
 use crate::error::DataError;
 use crate::layout;
 use crate::model_file::{CONFIG, LAYER_NORM, WEIGHTS, config_of, read_config};
@@ -56,9 +56,9 @@ pub(super) fn open(dir: &Path) -> Result<StoredModel, DataError> {
 
     let file = WeightsFile::open(&dir.join(WEIGHTS))?;
     let because = format!("d_in {d_in}, d_sae {d_sae} and d_out {d_out} of {CONFIG}");
-    if file.has("W_skip") {
-        return Err(cannot_express(&path, "it has a tensor W_skip, a skip connection"));
-    }
+    let own = layout::tensors_of(&architecture).into_iter().map(|(name, _)| name);
+    let known: Vec<_> = own.chain(["topk_threshold", "log_threshold", "scaling_factor"]).collect();
+    only(&file, &path, &known)?;
     if file.has("scaling_factor") {
         let mut factors = vec![0.0; d_sae];
         file.take("scaling_factor", &[d_sae], &because)?.read(&mut factors)?;
