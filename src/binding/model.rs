@@ -29,8 +29,8 @@ pub struct Place {
 
 /// A model's parameters on the CPU, in the engine for its codes.
 enum OnCpu {
-    Bits(Cpu),
-    Values(Sae),
+    Bits(Box<Cpu>),
+    Values(Box<Sae>),
 }
 
 impl OnCpu {
@@ -83,8 +83,8 @@ impl Loaded {
     pub fn new(model: LoadedModel) -> Self {
         let LoadedModel { parameters, architecture, layer_norm, config } = model;
         let cpu = match architecture.kind() {
-            None => OnCpu::Bits(Cpu::new(&parameters, 0)),
-            Some(_) => OnCpu::Values(Sae::new(&parameters, 0)),
+            None => OnCpu::Bits(Box::new(Cpu::new(&parameters, 0))),
+            Some(_) => OnCpu::Values(Box::new(Sae::new(&parameters, 0))),
         };
         Self { cpu, architecture, layer_norm, config }
     }

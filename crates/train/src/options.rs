@@ -487,6 +487,11 @@ impl TrainOptions {
                 }
             }
         }
+        if self.patience.is_some()
+            && kind.is_some_and(|kind| kind.recipe().start == Begin::Fitted || self.has("sparsityWeight"))
+        {
+            return refuse(format!("patience is not for architecture {}: leave it out", self.name()));
+        }
         if self.resume && self.overwrite {
             return refuse("resume goes on with what overwrite would delete: give one of them".into());
         }
@@ -582,6 +587,11 @@ impl Plan {
             (Some(kind), _) => Architecture::of(kind),
             (None, estimator) => Architecture::binary(estimator.unwrap_or(Estimator::Identity)),
         }
+    }
+
+    /// Whether the last model is kept, and not the best: held-out rows do not show the penalties of codes that hold values.
+    pub(crate) fn keeps_last(&self) -> bool {
+        self.kind.is_some() && (self.sparsity_weight.is_some() || self.entropy_weight > 0.0)
     }
 
     /// Parameters in the shapes that are trained, all values 0.

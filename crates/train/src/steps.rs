@@ -356,10 +356,10 @@ impl<'a> Run<'a> {
         }
         let measured = self.measure_held_out(&model)?;
         let loss = measured.as_ref().map(|(evaluation, mse)| self.objective_of(evaluation, *mse));
-        // with nothing held out, the last model is the one to keep
+        // with nothing held out, or a penalty that held-out rows do not show, the last model is the one to keep
         let before = self.progress.best.as_ref().map(|best| best.loss);
         let best = match (before, loss) {
-            (Some(Some(before)), Some(loss)) => loss < before,
+            (Some(Some(before)), Some(loss)) if !plan.keeps_last() => loss < before,
             _ => true,
         };
         let evaluation = measured.map(|(evaluation, _)| evaluation);

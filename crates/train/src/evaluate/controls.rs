@@ -114,7 +114,7 @@ impl Pca {
         for mut row in y.rows_mut() {
             row.zip_mut_with(&self.mean, |y, &mean| *y = (f64::from(*y) + mean) as f32);
         }
-        self.errors.add(x, y.view());
+        self.errors.add(x, y.view(), None);
         self.rate.add_dense(codes.view());
     }
 

@@ -3,7 +3,7 @@
 
 use super::controls::{Control, Fitted};
 use super::rate::Rate;
-use super::reconstruction::{Errors, Reconstruction, put_back, taken};
+use super::reconstruction::{Errors, Reconstruction, taken};
 use super::ridge::Ridge;
 use super::{Applied, measured_rows};
 use crate::{Engine, Task, TrainError};
@@ -33,7 +33,7 @@ const ROUNDS: usize = 14;
 const FIRST_MOVE: f64 = 4.0;
 
 /// Penalties that decoders are fitted with: the one that does best on the rows measured is kept, in the control's favour.
-const PENALTIES: [f64; 3] = [1e-3, 1e-2, 1e-1];
+const PENALTIES: [f64; 3] = [1e-2, 1e-1, 1.0];
 
 /// Steps of the encoder beside a frozen decoder ...
 pub(super) const STEPS: usize = 96;
@@ -358,8 +358,7 @@ impl<'a> Frozen<'a> {
             let Typical { centre, rms } = self.output();
             row.zip_mut_with(centre, |y, &centre| *y = *y * rms + centre);
         }
-        put_back(rows.norms.as_deref(), &mut y);
-        self.engine.install(|| errors.add(rows.given.view(), y.view()));
+        self.engine.install(|| errors.add(rows.given.view(), y.view(), rows.norms.as_deref()));
         statistics.add(&codes.active())?;
         let rate_bits = rate.of(&codes, &statistics);
         Ok(Measured { reconstruction: errors.figures(None), statistics, rate_bits })

@@ -1,7 +1,7 @@
 use super::controls::{Control, Controls, Pca, chunks, derangement};
 use super::frozen::{FEWEST_ROWS, Frozen, row_lengths};
 use super::rate::{self, Rate};
-use super::reconstruction::{Errors, Reconstruction, put_back, taken};
+use super::reconstruction::{Errors, Reconstruction, taken};
 use super::{Applied, COVARIANCE_ROWS, measured_rows, through};
 use crate::yardsticks::{Sample, SecondMoment};
 use crate::{By, READ_ONCE, TrainError};
@@ -324,19 +324,17 @@ impl Measuring<'_> {
         // for a chunk of one row, which has no other beside it
         let mut before: Option<Array1<f32>> = None;
         through(model, feed, |_, _, x, norms, codes| {
-            let mut y = model.decode(&codes)?;
+            let y = model.decode(&codes)?;
             let mut shuffled = y.select(ndarray::Axis(0), &derangement(y.nrows(), &mut random));
             if let (1, Some(other)) = (y.nrows(), &before) {
                 shuffled.row_mut(0).assign(other);
             }
             before = Some(y.row(0).to_owned());
-            put_back(norms, &mut y);
-            put_back(norms, &mut shuffled);
             let predicted = mean.broadcast(x.dim()).expect("as wide as the rows");
             self.threads.install(|| {
-                errors.add(x.view(), y.view());
-                of_mean.add(x.view(), predicted);
-                of_shuffled.add(x.view(), shuffled.view());
+                errors.add(x.view(), y.view(), norms);
+                of_mean.add(x.view(), predicted, None);
+                of_shuffled.add(x.view(), shuffled.view(), norms);
             });
             let active = codes.active();
             statistics.add(&active)?;

@@ -199,7 +199,16 @@ fn figures_are_those_of_codes_and_reconstruction() {
 /// Values rounded to the reported step add about a hundredth of the error.
 #[test]
 fn the_step_adds_as_much_error_as_it_says() {
-    let (x, parameters) = (random_rows(3000, 24), random_parameters(24, 60));
+    // most of a row is along a few of its axes, and the model leaves out the rest
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let x = Array2::from_shape_simple_fn((3000, 24), || {
+        let large = random.random::<f32>() < 0.3;
+        random.random::<f32>() * if large { 4.0 } else { 0.5 }
+    });
+    let mut parameters = Parameters::zeros(24, 24, 24);
+    for j in 0..24 {
+        (parameters.w_enc[[j, j]], parameters.w_dec[[j, j]]) = (0.5, 2.0);
+    }
     let model = values(kind("topk", 8), parameters.clone());
     let ControlledEvaluation { all, .. } = of(&model, &x);
     let step = all.rate_step.unwrap();
@@ -210,11 +219,11 @@ fn the_step_adds_as_much_error_as_it_says() {
         let length = f64::from(row.dot(&row)).sqrt();
         (((f64::from(h) * length / step).floor() + 0.5) * step / length) as f32
     });
-    let rounded = bae_codes::ValueMatrix::new(60, ends.to_vec(), features.to_vec(), rounded.collect());
+    let rounded = bae_codes::ValueMatrix::new(24, ends.to_vec(), features.to_vec(), rounded.collect());
     let y = model.backend.decode_values(&model.architecture, &rounded).unwrap();
     let mse = (&y - &x).mapv(|e| f64::from(e) * f64::from(e)).mean().unwrap();
     let added = mse / all.reconstruction.mse - 1.0;
-    assert!((0.005..0.02).contains(&added), "{added}");
+    assert!((0.008..0.013).contains(&added), "{added}");
 }
 
 #[test]
