@@ -29,7 +29,7 @@ async function* items() {
 }
 const train = states => {
   const settings = { preset: 'reference', steps: 20, dSae: 8, batchSize: 64, threads: 1, device: 'cpu', memory: 8 * MIB }
-  return runJob(on => native.startTrain(states, JSON.stringify(settings), on))
+  return runJob(on => native.startTrain(states, undefined, JSON.stringify(settings), on))
 }
 // the code's own pages are no matter of the rows
 await withStates({ data: new Float32Array(MIB / 4).map((_, i) => Math.sin(i * i)), shape }, {}, train)

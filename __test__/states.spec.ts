@@ -170,7 +170,7 @@ describe('what is converted to float32', () => {
 async function weights(input: StatesInput, options: Parameters<typeof withStates>[1] = {}): Promise<Buffer> {
   const settings = { steps: 3, dSae: 8, batchSize: 16, validationFraction: 0, threads: 1, device: 'cpu' }
   const { job } = await withStates(input, options, states =>
-    runJob(on => native.startTrain(states, JSON.stringify(settings), on)),
+    runJob(on => native.startTrain(states, undefined, JSON.stringify(settings), on)),
   )
   using model = wrapModel(job.takeModel()!)
   const path = join(folder(), 'model')

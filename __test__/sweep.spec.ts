@@ -145,7 +145,7 @@ test('bytes of kept files are read once, whatever is trained on them', async () 
   for (const layer of [0, 1, 2, 0]) {
     const json = JSON.stringify({ steps: 2, dSae: 8, device: 'cpu' })
     await withStates([`${dump}#:layer=${layer}`], { kept }, states =>
-      runJob(on => native.startTrain(states, json, on)),
+      runJob(on => native.startTrain(states, undefined, json, on)),
     )
     expect(kept.bytesRead).toBe(size)
   }
