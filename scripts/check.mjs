@@ -189,6 +189,18 @@ async function vitest() {
   return counts(numPassedTests, failed, numPendingTests + numTodoTests)
 }
 
+/** The libraries of others read our models, and SAELens runs them: in an environment of some gigabytes, so only where it is. */
+async function python() {
+  const script = join('integrations', 'python')
+  if (!process.env.BAE_PYTHON && !existsSync(join(root, script, '.venv'))) {
+    const tests = 'skipped: 6 GB of packages; npm run test:python installs and runs it'
+    return counts(0, 0, 1, tests)
+  }
+  const { ok, output } = await run(node, [join(script, 'test.mjs')], { live: true })
+  const count = what => +(output.match(new RegExp(`(\\d+) ${what}`))?.[1] ?? 0)
+  return counts(count('passed'), ok ? 0 : Math.max(1, count('failed')), count('skipped'))
+}
+
 /** Every program in examples/ runs to its end. */
 async function examples() {
   const sum = counts()
@@ -230,6 +242,7 @@ const stages = [
     ),
   ],
   ['vitest', vitest],
+  ['python', python],
   ['examples', examples],
 ]
 

@@ -1,8 +1,7 @@
 //! What a model makes of rows, row by row: codes with their values, and reconstructions.
 
 use crate::TrainError;
-use crate::evaluate::{Applied, Codes, through};
-use bae_codes::ValueMatrix;
+use crate::evaluate::{Applied, through};
 use bae_data::Feed;
 
 /// What is wanted of each row.
@@ -25,10 +24,9 @@ pub fn applied_chunks(
     mut each: impl FnMut(Vec<f32>) -> Result<bool, TrainError>,
 ) -> Result<(), TrainError> {
     through(model, feed, |_, _, _, norms, codes| {
-        each(match (wanted, codes) {
-            (Wanted::Activations, Codes::Bits(bits)) => ValueMatrix::from(&bits).dense(),
-            (Wanted::Activations, Codes::Values(values)) => values.dense(),
-            (Wanted::Reconstruction, codes) => {
+        each(match wanted {
+            Wanted::Activations => codes.dense(),
+            Wanted::Reconstruction => {
                 let mut y = model.decode(&codes)?;
                 for (mut row, &(mean, divisor)) in y.rows_mut().into_iter().zip(norms.into_iter().flatten()) {
                     row.mapv_inplace(|y| y * divisor + mean);

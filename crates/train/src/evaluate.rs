@@ -83,6 +83,14 @@ impl Codes {
             Self::Values(values) => Cow::Owned(values.active()),
         }
     }
+
+    /// All values, `[rows, d_sae]` row-major; bits are 0 and 1.
+    pub fn dense(&self) -> Vec<f32> {
+        match self {
+            Self::Bits(bits) => ValueMatrix::from(bits).dense(),
+            Self::Values(values) => values.dense(),
+        }
+    }
 }
 
 impl Applied {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bae_codes::{BitMatrix, Label};
+use bae_codes::Label;
 use bae_data::{Column, Dataset, Feed, Labels, Order, Purpose, RowSet, generator};
 use ndarray::{Array2, ArrayView2, s};
 use rand::seq::SliceRandom;
@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::TrainError;
-use crate::evaluate::{Applied, encode_chunks};
+use crate::evaluate::{Applied, through};
 use crate::memory::READ_ONCE;
 use division::{Division, sample};
 use logistic::{Inputs, Linear, Regression, SparseRows, Standard};
@@ -354,8 +354,11 @@ impl Sample {
         drawn.iter().for_each(|&row| rows.set(row, true));
         let states = Array2::zeros((drawn.len(), data.d_in()));
         let mut sample = Self { states, features: SparseRows::new(model.backend.d_sae()) };
-        encode_chunks(model, &Feed::new(data, &rows, Order::Stored, READ_ONCE), |done, x, codes| {
-            sample.add(done, x.view(), values_of(&codes).view());
+        let d_sae = model.backend.d_sae();
+        through(model, &Feed::new(data, &rows, Order::Stored, READ_ONCE), |done, x, _, _, codes| {
+            let values = codes.dense();
+            let features = ArrayView2::from_shape((x.nrows(), d_sae), &values).expect("a value each");
+            sample.add(done, x.view(), features);
             if sample.features.entries() > MOST_VALUES {
                 return Err(too_large(drawn.len(), "features that are not 0"));
             }
@@ -369,13 +372,6 @@ impl Sample {
         self.states.slice_mut(s![first..first + x.nrows(), ..]).assign(&x);
         features.rows().into_iter().for_each(|row| self.features.push(row));
     }
-}
-
-/// Bits as numbers `[rows, d_sae]`.
-fn values_of(codes: &BitMatrix) -> Array2<f32> {
-    Array2::from_shape_fn((codes.rows(), codes.features()), |(row, feature)| {
-        f32::from(u8::from(codes.get(row, feature)))
-    })
 }
 
 fn too_large(rows: usize, what: &str) -> TrainError {
