@@ -80,10 +80,10 @@ async function measured(settings, others, held) {
       seed,
       device: 'cpu',
     })
-    const { controls, densityHistogram: _, covariance: __, ...figures } = await model.evaluate(held)
+    const { controls, densityHistogram, covariance: _, ...figures } = await model.evaluate(held)
     const shown = ({ fvu, l0, rateBits }) => rounded({ fvu, l0, rateBits })
     seeds.push({
-      ...rounded(figures),
+      ...rounded({ ...figures, overTenth: overTenth(densityHistogram, figures, model.dSae) }),
       seconds: Number(result.seconds.toFixed(1)),
       trainFvu: Number((1 - result.train.explainedVariance).toPrecision(5)),
       controls: Object.fromEntries(
@@ -102,4 +102,10 @@ async function measured(settings, others, held) {
   }
   for (const model of models) model.dispose()
   return { seeds, stability: stability(comparisons) }
+}
+
+/** Share of features that are on in more than a tenth of the rows. */
+function overTenth({ edges, features }, { alwaysOnFraction }, dSae) {
+  const from = edges.indexOf(0.1)
+  return features.slice(from).reduce((sum, count) => sum + count, 0) / dSae + alwaysOnFraction
 }

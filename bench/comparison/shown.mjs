@@ -21,7 +21,8 @@ const COLUMNS = [
   ['L0', each => each.l0, tenth],
   ['rate, bits', each => each.rateBits, whole],
   ['entropy, bits', each => each.entropyBits, whole],
-  ['dense', each => each.denseFraction, percent],
+  ['on in > 1/10', each => each.overTenth, percent],
+  ['in > 1/2', each => each.denseFraction, percent],
   ['dead', each => each.deadFraction, percent],
 ]
 
@@ -77,7 +78,7 @@ export async function pictures(figures) {
         family: familyOf(settings.architecture),
         fvu: mean(seeds.map(each => each.fvu)),
         bits: mean(seeds.map(each => each.rateBits)),
-        dense: mean(seeds.map(each => each.denseFraction)),
+        dense: mean(seeds.map(each => each.overTenth)),
         l0: mean(seeds.map(each => each.l0)),
       }
     }),
