@@ -1,6 +1,7 @@
 use crate::{Architecture, ModelError, Parameters};
 use ndarray::ArrayView2;
 use rand_chacha::ChaCha8Rng;
+use std::ops::RangeInclusive;
 
 /// What an architecture can be asked for, beside its name.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,6 +57,12 @@ pub trait Named: Sized {
     /// What is wrong with one of them, and what it may be.
     fn with(settings: &Settings) -> Result<Self, String>;
 
+    /// Lowest and highest code where codes are whole numbers, halfway between which their thresholds lie: 0 to a number above it, or
+    /// −1 to 1. `None` for all others.
+    fn levels(&self) -> Option<RangeInclusive<i32>> {
+        None
+    }
+
     /// What a trained model becomes where it is saved and applied: its parameters are changed, its new architecture is returned.
     /// `None` where it stays what it is.
     fn applied(&self, _parameters: &mut Parameters) -> Option<Architecture> {
@@ -102,8 +109,8 @@ pub struct Recipe {
 pub enum Begin {
     /// Random directions: the encoder is the decoder turned round.
     Tied,
-    /// The quantiser that Binary Autoencoders start from.
-    Bits,
+    /// A quantiser ([`crate::initial::Quantiser`]): of bits, or of the levels that a feature's code has.
+    Quantiser,
     /// What [`super::Kind::fit`] finds; no step follows.
     Fitted,
 }
