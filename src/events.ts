@@ -12,6 +12,8 @@ export interface StartEvent {
   sequences: number | null
   /** Values a row. */
   dIn: number
+  /** Values of a target; null where the data is to be given back. */
+  dOut: number | null
   /** Features. */
   dSae: number
   /** Steps that the whole training takes. */

@@ -16,7 +16,7 @@ import {
 import native, { type Job, type Model, type States } from './native.js'
 import { type DataPart, partsOf, pathsOf, withKept } from './parts.js'
 import { type ProbeReport, type ProbeSettings, probeRequest } from './probe.js'
-import { type LeftOut, type StatesInput, type StatesOptions, withStates } from './states.js'
+import { type LeftOut, type StatesInput, type StatesOptions, withTarget } from './states.js'
 import {
   type CodeStatistics,
   type CountingOptions,
@@ -71,6 +71,8 @@ export type GroupBy = 'layer' | 'position' | 'group' | 'sequence' | 'token' | 'f
 export interface EvaluationOptions extends InputOptions {
   /** Figures for groups of rows too, at most 1,024, with the controls that need no fitting. */
   by?: GroupBy | undefined
+  /** What a transcoder is to make of the hidden states: a row for each of theirs, accepted as they are. */
+  target?: StatesInput | undefined
 }
 
 /** What to count of which rows. */
@@ -105,6 +107,8 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
 
   /** Values of a hidden state. */
   readonly dIn: number
+  /** Values of what the model makes of a hidden state: `dIn`, unless it is a transcoder. */
+  readonly dOut: number
   /** Bits of a code. */
   readonly dSae: number
   /** The model's `cfg.json`. */
@@ -114,6 +118,7 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   private constructor(model: Model) {
     this.#native = model
     this.dIn = model.dIn
+    this.dOut = model.dOut
     this.dSae = model.dSae
     this.config = JSON.parse(model.config) as ModelConfig
   }
@@ -164,7 +169,7 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Makes hidden states again from codes: a matrix `[rows, dIn]` in the units of the input. A model that was trained with `normalize:
+   * Makes hidden states again from codes (or targets, if the model is a transcoder): a matrix `[rows, dOut]` in their units. A model that was trained with `normalize:
    * 'layer-norm'` gives layer-normalised ones: the mean and size of a row are not in its bits.
    *
    * @param codes {@link BinaryCodes}, or any `{ bytes, rows, dSae }` (copied).
@@ -192,7 +197,7 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
         signal,
         progress: onProgress,
       })
-      return { data: taken(job.takeValues(), 'values'), shape: [codes.rows, this.dIn] }
+      return { data: taken(job.takeValues(), 'values'), shape: [codes.rows, this.dOut] }
     } finally {
       if (owned) packed.dispose()
     }
@@ -267,14 +272,26 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   /**
    * Reconstruction and sparsity on hidden states, over all rows, beside controls: what a score is worth is seen beside what needs no model,
    * or a senseless one. Goes through the rows three times, and fits two of the controls to a sample of them, on the CPU.
+   * A transcoder is measured by how well it makes `target` of them: a row for each of theirs.
    *
-   * @throws BaeError as {@link encode}; `INVALID_ARGUMENT` also for a column that the data lacks, and for too many groups.
+   * @throws BaeError as {@link encode}; `INVALID_ARGUMENT` also for a column that the data lacks, for too many groups, and where a transcoder
+   *   is given no `target`, or another model one.
    */
   async evaluate(x: StatesInput, options: EvaluationOptions = {}): Promise<Evaluation> {
-    const { by } = checked(options)
+    const { by, target } = checked(options)
+    if (target !== undefined && isTakenApart(x, by)) {
+      throw new BaeError(
+        'INVALID_ARGUMENT',
+        `by is '${by}', which takes the data apart, and target stays whole: group a transcoder's rows by a column, or evaluate part by part`,
+      )
+    }
     const grouped = isTakenApart(x, by) ? await takenApart(x, by, options.signal) : together(x, by)
-    const { json } = await this.#over(grouped.x, options, (model, states, place, on) =>
-      native.startEvaluate(model, states, grouped.request ?? {}, place, on),
+    const { json } = await this.#over(
+      grouped.x,
+      options,
+      (model, states, place, on, targets) =>
+        native.startEvaluate(model, states, targets, grouped.request ?? {}, place, on),
+      target,
     )
     return asEvaluation(JSON.parse(json))
   }
@@ -333,16 +350,18 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
       states: States,
       place: Parameters<typeof native.startEncode>[2],
       on: Parameters<typeof native.startEncode>[3],
+      target: States | undefined,
     ) => Job,
+    target?: StatesInput,
   ): Promise<{ job: Job; json: string }> {
     this.#live()
     const { signal, device, threads, onProgress, dIn = this.dIn, where, skipInvalid } = checked(options)
     signal?.throwIfAborted()
     const place = { device: deviceOf(device), threads: threadsOf(threads) }
-    return withStates(x, { dIn, signal, where, skipInvalid }, states => {
+    return withTarget(x, target, { dIn, dOut: this.dOut, signal, where, skipInvalid }, (states, targets) => {
       // looked up again: it may have been disposed of while the input was coming in
       const model = this.#live()
-      return runJob(on => start(model, states, place, on), { signal, progress: onProgress })
+      return runJob(on => start(model, states, place, on, targets), { signal, progress: onProgress })
     })
   }
 }

@@ -113,10 +113,12 @@ export async function withStates<T>(
     signal?: AbortSignal | undefined
     memory?: number | undefined
     kept?: KeptFiles | undefined
+    /** What messages call the input. */
+    name?: string | undefined
   },
   start: (states: States) => T | Promise<T>,
 ): Promise<T> {
-  const { dIn, signal, memory = MEMORY, skipInvalid = false } = options
+  const { dIn, signal, memory = MEMORY, skipInvalid = false, name = 'data' } = options
   if (dIn !== undefined) positiveInteger('dIn', dIn)
   ofType('skipInvalid', 'boolean', skipInvalid)
   const chosen = {
@@ -124,8 +126,8 @@ export async function withStates<T>(
     skipInvalid,
     ...(options.kept && { kept: options.kept }),
   }
-  if (!isSeries(input)) return start({ ...single(input, dIn), ...chosen })
-  const series = new Series(dIn, memory, skipInvalid)
+  if (!isSeries(input)) return start({ ...single(input, name, dIn), ...chosen })
+  const series = new Series(name, dIn, memory, skipInvalid)
   try {
     for await (const item of abortable(input, signal)) await series.add(item, signal)
     return await start({ ...series.states(), ...chosen })
@@ -140,16 +142,34 @@ export function conditionsOf(where: unknown): string[] {
   return list.map(condition => ofType('where', 'string', condition as string))
 }
 
-function single(input: unknown, dIn: number | undefined): States {
+/** @internal The same with targets beside the input, where there are some: a row of `target` for each of its rows. */
+export async function withTarget<T>(
+  input: StatesInput,
+  target: StatesInput | undefined,
+  options: Omit<Parameters<typeof withStates>[1], 'name'> & { dOut?: number | undefined },
+  start: (states: States, target: States | undefined) => T | Promise<T>,
+): Promise<T> {
+  if (target === undefined) return withStates(input, options, states => start(states, undefined))
+  const { dOut, signal, skipInvalid, kept, memory = MEMORY } = options
+  const half = Math.max(1, Math.floor(memory / 2))
+  return withStates(input, { ...options, memory: half }, states =>
+    withStates(target, { dIn: dOut, signal, skipInvalid, kept, memory: half, name: 'target' }, targets =>
+      start(states, targets),
+    ),
+  )
+}
+
+function single(input: unknown, name: string, dIn: number | undefined): States {
   const path = pathIn(input)
   if (path !== undefined) return { files: [path] }
-  const parts = partsIn(input, 'data', dIn, false)
+  const parts = partsIn(input, name, dIn, false)
   if (parts.length) return { parts }
-  throw nothing()
+  throw nothing(name)
 }
 
 /** Paths or rows as they come in; a call takes one or the other. */
 class Series {
+  readonly #name: string
   readonly #files: string[] = []
   readonly #dIn: number | undefined
   readonly #memory: number
@@ -157,7 +177,8 @@ class Series {
   #spool: Spool | undefined
   #items = 0
 
-  constructor(dIn: number | undefined, memory: number, takesInvalid: boolean) {
+  constructor(name: string, dIn: number | undefined, memory: number, takesInvalid: boolean) {
+    this.#name = name
     this.#dIn = dIn
     this.#memory = memory
     this.#takesInvalid = takesInvalid
@@ -165,7 +186,7 @@ class Series {
 
   /** Takes an item, which may be changed as soon as this function has returned; the next one is to wait. */
   async add(item: unknown, signal: AbortSignal | undefined): Promise<void> {
-    const name = `data[${this.#items++}]`
+    const name = `${this.#name}[${this.#items++}]`
     const path = pathIn(item)
     const parts = path === undefined ? partsIn(item, name, this.#dIn, true) : []
     if (path === undefined ? this.#files.length : this.#spool) {
@@ -178,7 +199,7 @@ class Series {
   states(): States {
     if (this.#files.length) return { files: this.#files }
     if (this.#spool) return { spool: this.#spool }
-    throw nothing()
+    throw nothing(this.#name)
   }
 
   /** Frees memory and disk, unless a call has taken them over. */
@@ -191,7 +212,7 @@ class Series {
     let isOver = false
     try {
       for (const part of parts) {
-        this.#spool ??= new native.Spool(this.#memory, this.#takesInvalid)
+        this.#spool ??= new native.Spool(this.#name, this.#memory, this.#takesInvalid)
         isOver = this.#spool.append(part)
       }
       return isOver
@@ -428,7 +449,7 @@ function copyNumbers(from: readonly unknown[], to: Float32Array, offset: number,
   }
 }
 
-const nothing = () => new BaeError('INVALID_ARGUMENT', 'data: no hidden states in it')
+const nothing = (name: string) => new BaeError('INVALID_ARGUMENT', `${name}: no hidden states in it`)
 
 const empty = (name: string, why: string) =>
   new BaeError('INVALID_ARGUMENT', `${name}: no hidden states in it, ${why}`)

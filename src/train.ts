@@ -13,7 +13,7 @@ import { type CallOptions, checked, onAbort, runJob, taken, tell } from './job.j
 import { type BinaryAutoencoder, wrapModel } from './model.js'
 import native, { type KeptFiles } from './native.js'
 import { type Kinds, settingsJson } from './settings.js'
-import { conditionsOf, type StatesInput, type StatesOptions, withStates } from './states.js'
+import { conditionsOf, type StatesInput, type StatesOptions, withTarget } from './states.js'
 
 /** How a model is trained. Names not listed here are refused. What is left out is decided by the preset. */
 export interface TrainSettings {
@@ -115,6 +115,12 @@ export interface TrainSettings {
 
 /** Options of {@link train}. */
 export interface TrainOptions extends TrainSettings, StatesOptions, CallOptions {
+  /**
+   * Trains a transcoder: what is to be made of the data, a row for each of its rows, in the same order. Accepted as the data is; arrays bring
+   * their shape. Where both say of which tokens their rows are (`sequence`, `position`, `token`), they must agree. Conditions are on the data; with
+   * `skipInvalid` a row is left out if it or its target is not finite.
+   */
+  target?: StatesInput | undefined
   /** Called with every event. What it throws is ignored. */
   onEvent?: ((event: TrainEvent) => void) | undefined
 }
@@ -245,7 +251,7 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
 
   async #run(
     data: StatesInput,
-    { dIn, onEvent, where, skipInvalid, ...settings }: Omit<TrainOptions, 'signal'>,
+    { dIn, target, onEvent, where, skipInvalid, ...settings }: Omit<TrainOptions, 'signal'>,
   ): Promise<TrainOutcome> {
     const { signal } = this.#cancel
     // part of what a checkpoint is of: chosen by the training itself
@@ -272,10 +278,11 @@ export class TrainRun implements PromiseLike<TrainOutcome>, AsyncIterable<TrainE
         })
       },
     }
-    const { job, json: done } = await withStates(
+    const { job, json: done } = await withTarget(
       data,
+      target,
       { dIn, signal, memory: spooled(settings.memory), skipInvalid, kept: this.#kept },
-      states => runJob(on => native.startTrain(states, json, on), watch),
+      (states, targets) => runJob(on => native.startTrain(states, targets, json, on), watch),
     )
     const { history, ...result } = JSON.parse(done) as TrainResult & Pick<TrainOutcome, 'history'>
     for (const figures of [result.train, result.validation, result.before]) defined(figures)

@@ -29,8 +29,8 @@ pub struct Place {
 
 /// A model's parameters on the CPU, in the engine for its codes.
 enum OnCpu {
-    Bits(Cpu),
-    Values(Sae),
+    Bits(Box<Cpu>),
+    Values(Box<Sae>),
 }
 
 impl OnCpu {
@@ -83,8 +83,8 @@ impl Loaded {
     pub fn new(model: LoadedModel) -> Self {
         let LoadedModel { parameters, architecture, layer_norm, config } = model;
         let cpu = match architecture.kind() {
-            None => OnCpu::Bits(Cpu::new(&parameters, 0)),
-            Some(_) => OnCpu::Values(Sae::new(&parameters, 0)),
+            None => OnCpu::Bits(Box::new(Cpu::new(&parameters, 0))),
+            Some(_) => OnCpu::Values(Box::new(Sae::new(&parameters, 0))),
         };
         Self { cpu, architecture, layer_norm, config }
     }
@@ -114,6 +114,33 @@ impl Loaded {
     pub fn open(&self, states: Held, context: &Context) -> std::result::Result<Chosen, Failure> {
         let chosen = states.choose(context)?;
         self.takes(&chosen, "the model")?;
+        Ok(chosen)
+    }
+
+    /// Whether it makes targets of hidden states, not the hidden states again.
+    fn is_transcoder(&self) -> bool {
+        self.config.contains_key("d_out")
+    }
+
+    /// The same with what the model is to make of them: targets for a transcoder, nothing more for an autoencoder.
+    fn open_to_measure(
+        &self,
+        states: Held,
+        target: Option<Held>,
+        context: &Context,
+    ) -> std::result::Result<Chosen, Failure> {
+        let refuse = |message: &str| Err(Failure { code: "INVALID_ARGUMENT", message: message.into() });
+        match (self.is_transcoder(), target.is_some()) {
+            (true, false) => {
+                return refuse("the model is a transcoder: give target, what it is to make of the data");
+            }
+            (false, true) => {
+                return refuse("the model gives back the data itself, and takes no target: leave target out");
+            }
+            _ => {}
+        }
+        let chosen = self.open(states.with_target(target), context)?;
+        chosen.data.require_d_out(self.cpu.d_out(), "the model")?;
         Ok(chosen)
     }
 
@@ -155,6 +182,12 @@ impl Model {
     #[napi(getter, catch_unwind)]
     pub fn d_sae(&self) -> Result<u32, &'static str> {
         Ok(self.get()?.cpu.d_sae() as u32)
+    }
+
+    /// Width of what the model makes of a hidden state.
+    #[napi(getter, catch_unwind)]
+    pub fn d_out(&self) -> Result<u32, &'static str> {
+        Ok(self.get()?.cpu.d_out() as u32)
     }
 
     /// The text of cfg.json.
@@ -269,12 +302,12 @@ pub fn start_decode(
 ) -> Result<Job, &'static str> {
     let (model, codes) = (model.get()?, codes.get()?);
     job::start(on_event, move |context| {
-        let (engine, d_in) = (model.on(place)?, model.cpu.d_in());
+        let (engine, d_out) = (model.on(place)?, model.cpu.d_out());
         let mut values = vec![];
-        values.try_reserve_exact(codes.rows().saturating_mul(d_in)).map_err(|_| Failure {
+        values.try_reserve_exact(codes.rows().saturating_mul(d_out)).map_err(|_| Failure {
             code: "OUT_OF_MEMORY",
             message: format!(
-                "{} rows of {d_in} values do not fit in memory; decode fewer at once",
+                "{} rows of {d_out} values do not fit in memory; decode fewer at once",
                 codes.rows()
             ),
         })?;
@@ -282,12 +315,12 @@ pub fn start_decode(
             let decoded =
                 engine.backend.decode(&model.architecture, &rows).map_err(bae_train::TrainError::from)?;
             values.extend(decoded);
-            if !context.rows(values.len() / d_in, codes.rows()) {
+            if !context.rows(values.len() / d_out, codes.rows()) {
                 return Ok(End::Cancelled(json!({})));
             }
         }
         context.leave(|output| output.values = Some(values));
-        Ok(End::Done(json!({ "rows": codes.rows(), "dIn": d_in })))
+        Ok(End::Done(json!({ "rows": codes.rows(), "dOut": d_out })))
     })
 }
 
@@ -342,19 +375,22 @@ fn apply(
     })
 }
 
-/// Measures reconstruction and codes over all rows, and over groups of them, beside controls.
+/// Measures reconstruction and codes over all rows, and over groups of them, beside controls; of a transcoder, how well it makes `target`
+/// of them.
 #[napi(catch_unwind)]
 pub fn start_evaluate(
     model: &Model,
     states: States,
+    target: Option<States>,
     grouping: Grouping,
     place: Place,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
+    let target = target.map(States::hold).transpose()?;
     job::start(on_event, move |context| {
         let options = EvaluationOptions { by: grouping.by()?, threads: place.threads as usize };
-        let chosen = model.open(states, context)?;
+        let chosen = model.open_to_measure(states, target, context)?;
         let measured = evaluate_with_controls(
             &model.on(place)?,
             &chosen.data,
@@ -376,6 +412,10 @@ pub fn start_yardsticks(
 ) -> Result<Job, &'static str> {
     let (model, states) = (model.get()?, states.hold()?);
     job::start(on_event, move |context| {
+        if model.is_transcoder() {
+            let message = "the model is a transcoder, and yardsticks are of codes that give back the data: leave them out";
+            return Err(Failure { code: "INVALID_ARGUMENT", message: message.into() });
+        }
         let chosen = model.open(states, context)?;
         let rows = chosen.rows.count();
         let measured = yardsticks(&model.on(place)?, &chosen.feed(), |done| context.rows(done, rows))?;

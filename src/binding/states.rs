@@ -54,6 +54,7 @@ pub struct Held {
     kept: Option<Arc<bae_data::KeptFiles>>,
     conditions: Vec<String>,
     skip_invalid: bool,
+    target: Option<Box<Held>>,
 }
 
 enum Sources {
@@ -79,7 +80,8 @@ impl States<'_> {
         };
         let kept = self.kept.map(|kept| kept.get()).transpose()?;
         let conditions = self.conditions.unwrap_or_default();
-        Ok(Held { sources, kept, conditions, skip_invalid: self.skip_invalid.unwrap_or(false) })
+        let skip_invalid = self.skip_invalid.unwrap_or(false);
+        Ok(Held { sources, kept, conditions, skip_invalid, target: None })
     }
 }
 
@@ -99,10 +101,10 @@ enum Spooling {
 
 #[napi]
 impl Spool {
-    /// An empty one that keeps about `memory` bytes in memory, and takes rows that are not finite or refuses them.
+    /// An empty one that messages call `name`, keeps about `memory` bytes in memory, and takes rows that are not finite or refuses them.
     #[napi(constructor, catch_unwind)]
-    pub fn new(memory: f64, takes_invalid: bool) -> Self {
-        let spool = bae_data::Spool::new("data", memory as usize, std::env::temp_dir());
+    pub fn new(name: String, memory: f64, takes_invalid: bool) -> Self {
+        let spool = bae_data::Spool::new(name, memory as usize, std::env::temp_dir());
         let spool = spool.taking_invalid(takes_invalid);
         Self { state: Arc::new(Mutex::new(Spooling::Open(spool))) }
     }
@@ -192,6 +194,11 @@ impl Chosen {
 }
 
 impl Held {
+    /// Puts beside them what is to be made of them, if anything else.
+    pub fn with_target(self, target: Option<Self>) -> Self {
+        Self { target: target.map(Box::new), ..self }
+    }
+
     /// Opens all of it, and chooses rows.
     pub fn choose(self, context: &Context) -> std::result::Result<Chosen, Failure> {
         let conditions: Vec<Condition> =
@@ -207,10 +214,14 @@ impl Held {
 
     /// Opens all of it.
     pub fn open(self) -> std::result::Result<Dataset, Failure> {
-        Ok(match (self.sources, &self.kept) {
+        let data = match (self.sources, &self.kept) {
             (Sources::Files(files), Some(kept)) => Dataset::open_kept(&files, kept)?,
             (Sources::Files(files), None) => Dataset::open(&files)?,
             (Sources::Parts(parts), _) => Dataset::new(parts)?,
+        };
+        Ok(match self.target {
+            Some(target) => data.with_target(target.open()?)?,
+            None => data,
         })
     }
 }

@@ -10,14 +10,17 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Trains a model; `options_json` are the options of `train`, by the names that the documentation gives.
+/// Trains a model, to make `target` of the states if there is one; `options_json` are the options of `train`, by the names that the
+/// documentation gives.
 #[napi(catch_unwind)]
 pub fn start_train(
     states: States,
+    target: Option<States>,
     options_json: String,
     #[napi(ts_arg_type = "(event: JobEvent) => void")] on_event: Events,
 ) -> Result<Job, &'static str> {
     let (options, states) = (options_of(&options_json)?, states.hold()?);
+    let states = states.with_target(target.map(States::hold).transpose()?);
     job::start(on_event, move |context| {
         let data = states.open()?;
         let outcome =

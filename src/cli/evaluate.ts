@@ -7,17 +7,19 @@ import {
   type GroupBy,
   type Reconstruction,
 } from '../index.js'
-import { type Measuring, measuring } from './options.js'
+import { type Measuring, measuring, target } from './options.js'
 import type { Run } from './output.js'
 import { columns, count, figure, leftOut, percent, plural, sparsityRows, table } from './text.js'
 
 interface Options extends Measuring {
   by?: GroupBy
+  target?: string[]
 }
 
 export function evaluate(program: Command, run: Run): Command {
   return measuring(program, 'evaluate')
     .description('how well a model makes hidden states again, and how sparse its codes are, beside controls')
+    .addOption(target())
     .addOption(
       new Option(
         '--by <column>',
@@ -33,7 +35,7 @@ export function evaluate(program: Command, run: Run): Command {
           onProgress: progress.rows,
         })
         result(report, [
-          `${plural(report.rows, 'row')} of ${count(model.dIn)} values, ${plural(model.dSae, 'feature')}`,
+          `${plural(report.rows, 'row')} of ${count(model.dIn)} values${chosen.target ? `, targets of ${count(model.dOut)}` : ''}, ${plural(model.dSae, 'feature')}`,
           ...leftOut(report),
           ...scores(report),
           ...table(sparsityRows(report, model.dSae)),
@@ -49,20 +51,20 @@ type Column = Reconstruction & Pick<EvaluationControl, 'l0' | 'entropyBits' | 'r
 /** What scores are, in the order of the table. */
 const SCORES: [label: string, score: keyof Column, shown: (value: number) => string][] = [
   ['explained variance', 'explainedVariance', percent],
-  ['the same, row by row (legacy)', 'explainedVarianceLegacy', percent],
-  ['fraction unexplained (FVU)', 'fvu', figure],
+  ['per row (legacy)', 'explainedVarianceLegacy', percent],
+  ['unexplained (FVU)', 'fvu', figure],
   ['mean squared error', 'mse', figure],
   ['cosine', 'cosine', figure],
   ['relative bias', 'relativeBias', figure],
-  ['features on in a row (L0)', 'l0', figure],
-  ['entropy of which are on, bits', 'entropyBits', figure],
-  ['rate, bits a row', 'rateBits', figure],
+  ['features on (L0)', 'l0', figure],
+  ['entropy, bits', 'entropyBits', figure],
+  ['rate, bits', 'rateBits', figure],
 ]
 
 const NAMES = {
   meanPrediction: 'mean',
   pca: 'PCA',
-  shuffledCodes: 'shuffled codes',
+  shuffledCodes: 'shuffled',
   frozenEncoder: 'frozen encoder',
   frozenDecoder: 'frozen decoder',
 } as const
@@ -80,7 +82,7 @@ function scores(report: EvaluationFigures): string[] {
       '',
       'model',
       ...names.map(name =>
-        name === 'pca' && controls.pca ? `PCA (rank ${count(controls.pca.rank)})` : NAMES[name],
+        name === 'pca' && controls.pca ? `PCA (${count(controls.pca.rank)})` : NAMES[name],
       ),
     ],
     ...SCORES.map(([label, score, as]) => [
@@ -93,7 +95,9 @@ function scores(report: EvaluationFigures): string[] {
 
 /** What has to be known to read the table. */
 function notes({ explainedVariance, controls, missing, rateStep }: Evaluation): string[] {
-  const lines: string[] = []
+  const lines = controls.pca
+    ? [`PCA: ${plural(controls.pca.rank, 'component')}, as many as features are on in a row`]
+    : []
   if (Number.isNaN(explainedVariance))
     lines.push('the variance explained is not defined: the rows are all alike')
   for (const [name, why] of Object.entries(missing)) {
@@ -121,7 +125,7 @@ function groupLines({ by, groups = [] }: Evaluation): string[] {
   return [
     `by ${by}: the variance explained by the model, and by its controls`,
     ...columns([
-      [by, 'rows', 'model', 'mean', 'PCA', 'shuffled codes', 'L0', 'rate, bits'],
+      [by, 'rows', 'model', 'mean', 'PCA', 'shuffled', 'L0', 'rate, bits'],
       ...groups.map(({ value, controls, ...figures }) => [
         String(value),
         count(figures.rows),

@@ -68,6 +68,13 @@ export const choosing = () => [
   new Option('--skip-invalid', 'leave out rows that hold NaN or an infinity, instead of failing'),
 ]
 
+/** `--target` */
+export const target = () =>
+  new Option(
+    '--target <data...>',
+    'what a transcoder makes of the data: files, folders or globs with a row for each of its rows, in the same order',
+  )
+
 export const overwrite = (what: string) => new Option('--overwrite', `replace ${what} that is there already`)
 
 /** `bae NAME MODEL DATA…` */

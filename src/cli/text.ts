@@ -9,7 +9,7 @@ export const figure = (value: number): string =>
 
 /** 0.1234 as `12.3 %`. */
 export const percent = (value: number): string =>
-  Math.abs(value) < 100 ? `${(100 * value).toFixed(1)} %` : `${(100 * value).toPrecision(3)} %`
+  `${Math.abs(value) < 100 ? (100 * value).toFixed(1).replace(/^-0\.0$/, '0.0') : (100 * value).toPrecision(3)} %`
 
 /** A share of the variance explained, which rows that are all alike do not have. */
 export const explained = (share: number): string =>

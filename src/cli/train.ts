@@ -12,7 +12,7 @@ import {
   type TrainSettings,
   type ValidationFigures,
 } from '../index.js'
-import { byteCount, choosing, DATA, device, integer, number, overwrite, threads } from './options.js'
+import { byteCount, choosing, DATA, device, integer, number, overwrite, target, threads } from './options.js'
 import { type Context, Interruption, type Run, UsageError } from './output.js'
 import {
   count,
@@ -174,7 +174,7 @@ export function train(program: Command, run: Run): Command {
     .description('train a Binary Autoencoder, or what it is compared with, on hidden states')
     .argument('<data...>', DATA)
     .addOption(config())
-  for (const option of SETTINGS) command.addOption(option)
+  for (const option of [...SETTINGS, target()]) command.addOption(option)
   return command
     .addHelpText(
       'after',
@@ -182,10 +182,10 @@ export function train(program: Command, run: Run): Command {
         'Ctrl-C, and a request to end, write a checkpoint for --resume and keep the best model so far; a second one ends at once.',
     )
     .action(
-      run(async (context, data: string[], options: Options) => {
+      run(async (context, data: string[], { target, ...options }: Options & { target?: string[] }) => {
         const settings = await settingsOf(options, command.getOptionValueSource('shuffle') === 'cli')
         if (!settings.out) throw new UsageError('--out DIR is needed: the folder to save the model to')
-        await follow(context, data, settings)
+        await follow(context, data, target, settings)
       }),
     )
 }
@@ -240,6 +240,7 @@ function refuseContradictions(settings: Settings, name: (setting: string) => str
 async function follow(
   { signal, progress, result }: Context,
   data: string[],
+  target: string[] | undefined,
   settings: Settings,
 ): Promise<void> {
   let begun: StartEvent | undefined
@@ -249,7 +250,7 @@ async function follow(
       case 'start':
         begun = event
         progress.note(
-          `training ${plural(event.dSae, 'feature')} on ${plural(event.trainRows, 'row')} of ${count(event.dIn)} values, ` +
+          `training ${plural(event.dSae, 'feature')} on ${plural(event.trainRows, 'row')} of ${count(event.dIn)} values, ${event.dOut === null ? '' : `targets of ${count(event.dOut)}, `}` +
             `${count(event.validationRows)} held out${event.sequences === null ? '' : ' (whole sequences)'}: ` +
             `${plural(event.steps, 'step')}, ${place(event)}`,
         )
@@ -286,9 +287,12 @@ async function follow(
         if (signal.reason instanceof Interruption) tellInterruption(signal.reason, event, begun)
     }
   }
-  const { model, result: document, history } = await start(data, { ...settings, signal, onEvent })
+  const { model, result: document, history } = await start(data, { ...settings, target, signal, onEvent })
   progress.stop()
-  result({ ...document, history }, summary(document, data, settings, model.dSae, begun?.validationRows))
+  result(
+    { ...document, history },
+    summary(document, data, target, settings, model.dSae, begun?.validationRows),
+  )
   model.dispose()
 }
 
@@ -306,6 +310,7 @@ function tellInterruption(
 function summary(
   result: TrainResult,
   data: string[],
+  target: string[] | undefined,
   { where = [], skipInvalid }: Settings,
   features: number,
   heldOut = 0,
@@ -355,10 +360,11 @@ function summary(
       ...(skipInvalid ? ['--skip-invalid'] : []),
     ]
     const [dir, files] = [quoted(model), [...data.map(quoted), ...rows].join(' ')]
+    const targets = target ? ` --target ${target.map(quoted).join(' ')}` : ''
     lines.push(
       `The model is in ${model} (sae_weights.safetensors, cfg.json).`,
       'Next:',
-      `  npx bae evaluate ${dir} ${files}`,
+      `  npx bae evaluate ${dir} ${files}${targets}`,
       `  npx bae entropy ${dir} ${files}`,
       `  npx bae encode ${dir} ${files} --out codes.safetensors`,
     )

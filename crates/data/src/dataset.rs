@@ -63,13 +63,19 @@ pub trait Source: Send + Sync {
 const CHECKED_VALUES: usize = 1 << 16;
 
 /// One or more sources of equal width, stacked; every value that comes out is finite.
+///
+/// With a target ([`Dataset::with_target`]) each row has the values of the hidden state first, then those of its target.
 pub struct Dataset {
     sources: Vec<Box<dyn Source>>,
     /// First row of each source.
     starts: Vec<usize>,
     rows: usize,
     d_in: usize,
+    target: Option<Box<Dataset>>,
 }
+
+/// Columns that say which token a row is of: a row and its target are of the same one.
+const OF_TOKENS: [Column; 3] = [Column::Sequence, Column::Position, Column::Token];
 
 impl Dataset {
     /// Stacks `sources` in the order given.
@@ -108,7 +114,7 @@ impl Dataset {
                 first.name()
             )));
         }
-        Ok(Self { sources, starts, rows, d_in })
+        Ok(Self { sources, starts, rows, d_in, target: None })
     }
 
     /// Opens files, folders (their files of [`EXTENSIONS`](crate::EXTENSIONS)) and glob patterns, each with an optional
@@ -133,6 +139,24 @@ impl Dataset {
         Self::new(open::open_kept_sources(specs, kept)?)
     }
 
+    /// Puts beside each hidden state what is to be made of it: the row of `target` with the same number. Columns, names and
+    /// pieces stay those of the hidden states.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH` if there are more targets or fewer.
+    pub fn with_target(self, target: Self) -> Result<Self, DataError> {
+        if target.rows != self.rows {
+            return Err(DataError::shape(format!(
+                "{} has {} rows, the target {} has {}; give one target for each hidden state, in the same order",
+                self.named(),
+                self.rows,
+                target.named(),
+                target.rows
+            )));
+        }
+        Ok(Self { target: Some(Box::new(target)), ..self })
+    }
+
     /// Number of hidden states.
     pub fn rows(&self) -> usize {
         self.rows
@@ -141,6 +165,21 @@ impl Dataset {
     /// Width of a hidden state.
     pub fn d_in(&self) -> usize {
         self.d_in
+    }
+
+    /// Width of what is to be made of a hidden state: of its target, where there is one, or its own.
+    pub fn d_out(&self) -> usize {
+        self.target.as_ref().map_or(self.d_in, |target| target.d_in)
+    }
+
+    /// Values of a row as it is read: `d_in`, and those of its target behind them.
+    pub fn width(&self) -> usize {
+        self.d_in + self.target.as_ref().map_or(0, |target| target.d_in)
+    }
+
+    /// Whether there is a target.
+    pub fn has_target(&self) -> bool {
+        self.target.is_some()
     }
 
     /// Checks that the hidden states fit a model of width `d_in`, which messages call `model`.
@@ -158,6 +197,21 @@ impl Dataset {
         )))
     }
 
+    /// Checks that the targets fit a model that gives width `d_out`, which messages call `model`.
+    ///
+    /// # Errors
+    /// `SHAPE_MISMATCH`
+    pub fn require_d_out(&self, d_out: usize, model: &str) -> Result<(), DataError> {
+        if self.d_out() == d_out {
+            return Ok(());
+        }
+        Err(DataError::shape(format!(
+            "{} has targets of width {}, {model} gives width {d_out}; give targets of the layer it was trained on",
+            self.target.as_deref().unwrap_or(self).sources[0].name(),
+            self.d_out()
+        )))
+    }
+
     /// Name of the source of a row, and the row's number there.
     ///
     /// # Panics
@@ -167,7 +221,7 @@ impl Dataset {
         (self.sources[source].name(), row - self.starts[source])
     }
 
-    /// Reads the rows `range` into `out [range.len(), d_in]`.
+    /// Reads the rows `range` into `out [range.len(), width]`.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT` for rows that are not there, `NOT_FINITE`, or what the source says.
@@ -175,12 +229,12 @@ impl Dataset {
     /// # Panics
     /// If `out` has another shape.
     pub fn read(&self, range: Range<usize>, mut out: ArrayViewMut2<f32>) -> Result<(), DataError> {
-        assert_eq!(out.dim(), (range.len(), self.d_in), "shape of the rows to read");
+        assert_eq!(out.dim(), (range.len(), self.width()), "shape of the rows to read");
         if range.end > self.rows {
             return Err(self.no_row(range.end - 1));
         }
         // small enough to be checked while it is in the cache
-        let together = (CHECKED_VALUES / self.d_in).max(1);
+        let together = (CHECKED_VALUES / self.width()).max(1);
         for start in range.clone().step_by(together) {
             let part = start..range.end.min(start + together);
             let mut out = out.slice_mut(s![part.start - range.start..part.end - range.start, ..]);
@@ -192,7 +246,7 @@ impl Dataset {
         Ok(())
     }
 
-    /// Reads those rows of `range` that are in `rows`, which are as many as `out [n, d_in]` has; the others may hold
+    /// Reads those rows of `range` that are in `rows`, which are as many as `out [n, width]` has; the others may hold
     /// anything. Several ranges in turn use one `scratch`.
     ///
     /// # Errors
@@ -208,12 +262,13 @@ impl Dataset {
         scratch: &mut Vec<f32>,
     ) -> Result<(), DataError> {
         let count = rows.count_in(range.clone());
-        assert_eq!(out.dim(), (count, self.d_in), "shape of the rows to read");
+        assert_eq!(out.dim(), (count, self.width()), "shape of the rows to read");
         if count == range.len() {
             return self.read(range, out);
         }
-        scratch.resize(range.len() * self.d_in, 0.0);
-        let mut all = ArrayViewMut2::from_shape((range.len(), self.d_in), scratch).expect("as many values");
+        scratch.resize(range.len() * self.width(), 0.0);
+        let mut all =
+            ArrayViewMut2::from_shape((range.len(), self.width()), scratch).expect("as many values");
         self.read_raw(range.clone(), all.view_mut())?;
         for (mut out, row) in out.axis_iter_mut(Axis(0)).zip(rows.rows_in(range.clone())) {
             out.assign(&all.row(row - range.start));
@@ -227,8 +282,45 @@ impl Dataset {
 
     /// Reads the rows `range`, finite or not.
     pub(crate) fn read_raw(&self, range: Range<usize>, mut out: ArrayViewMut2<f32>) -> Result<(), DataError> {
-        for (source, first, part) in self.parts(range) {
-            source.read(first, out.slice_mut(s![part, ..]))?;
+        let Some(target) = &self.target else {
+            for (source, first, part) in self.parts(range) {
+                source.read(first, out.slice_mut(s![part, ..]))?;
+            }
+            return Ok(());
+        };
+        let (x, y) = out.view_mut().split_at(Axis(1), self.d_in);
+        for (of, mut out) in [(self, x), (&**target, y)] {
+            // sources read fastest into rows without anything between them
+            let mut values = Array2::zeros(out.raw_dim());
+            for (source, first, part) in of.parts(range.clone()) {
+                source.read(first, values.slice_mut(s![part, ..]))?;
+            }
+            out.assign(&values);
+        }
+        Ok(())
+    }
+
+    /// Checks that the rows `range` and their targets are of the same tokens, as far as both say which they are of.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` naming the first row where they are not; those of reading.
+    pub(crate) fn check_order(&self, range: Range<usize>) -> Result<(), DataError> {
+        let Some(target) = &self.target else { return Ok(()) };
+        let (mut of_rows, mut of_targets) = (vec![0; range.len()], vec![0; range.len()]);
+        for column in OF_TOKENS {
+            if !self.has_column(column) || !target.has_column(column) {
+                continue;
+            }
+            self.read_column(column, range.clone(), &mut of_rows)?;
+            target.read_column(column, range.clone(), &mut of_targets)?;
+            let Some(at) = (0..range.len()).find(|&at| of_rows[at] != of_targets[at]) else { continue };
+            let ((name, row), (other, other_row)) =
+                (self.locate(range.start + at), target.locate(range.start + at));
+            return Err(DataError::argument(format!(
+                "{name}: row {row} has {column} {}, its target, {other} row {other_row}, has {}; give targets of the \
+                 same tokens in the same order",
+                of_rows[at], of_targets[at]
+            )));
         }
         Ok(())
     }
@@ -313,6 +405,11 @@ impl Dataset {
     /// sources that are decoded from their start on, cut into no more than eight unless that makes more than `most` rows.
     pub(crate) fn blocks(&self, rows: usize, most: usize) -> Vec<usize> {
         const CUTS: usize = 8;
+        if let Some(target) =
+            self.target.as_ref().filter(|_| self.sources.iter().all(|source| source.pieces().is_empty()))
+        {
+            return target.blocks(rows, most);
+        }
         let rows = rows.max(1);
         let mut starts = vec![0];
         let mut end = 0;
@@ -360,7 +457,7 @@ impl Dataset {
     }
 
     /// A checksum (SHA-256, hexadecimal) that tells this data from other data: over the names without folders, rows and bytes of all sources in
-    /// their order, and the values of the first and last row of some.
+    /// their order, and the values of the first and last row of some; then over that of the targets.
     ///
     /// # Errors
     /// Those of reading.
@@ -381,11 +478,17 @@ impl Dataset {
                 row.iter().for_each(|value: &f32| hash.update(value.to_le_bytes()));
             }
         }
+        if let Some(target) = &self.target {
+            hash.update(format!("target {}\n", target.fingerprint()?));
+        }
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// The error for a value that is not finite, by its row of the data.
+    /// The error for a value that is not finite, by its row of the data and its column as it is read.
     pub(crate) fn not_finite(&self, row: usize, column: usize, value: f32) -> DataError {
+        if let Some(target) = self.target.as_ref().filter(|_| column >= self.d_in) {
+            return target.not_finite(row, column - self.d_in, value);
+        }
         let (name, row) = self.locate(row);
         let advice = "remove or repair that row, or leave such rows out (--skip-invalid, skipInvalid)";
         DataError::NotFinite { name, row, column, value, advice }
@@ -405,6 +508,13 @@ impl Dataset {
             row += count;
             Some((source, first, done..done + count))
         })
+    }
+
+    /// What messages call all of it.
+    fn named(&self) -> String {
+        let others = self.sources.len() - 1;
+        let more = if others > 0 { format!(" and {others} more") } else { String::new() };
+        format!("{}{more}", self.sources[0].name())
     }
 
     fn no_row(&self, row: usize) -> DataError {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::Scope;
 
-use ndarray::{Array2, ArrayView1, s};
+use ndarray::{Array2, ArrayView1, Axis, s};
 use rand::seq::SliceRandom;
 
 use crate::dataset::Dataset;
@@ -58,7 +58,7 @@ const BLOCK_BYTES: usize = 1 << 20;
 impl<'a> Feed<'a> {
     /// Feeds on `rows` of the data with at most `memory` bytes for rows that wait (and two blocks for reading).
     pub fn new(data: &'a Dataset, rows: &'a RowSet, order: Order, memory: usize) -> Self {
-        let row = row_bytes(data.d_in());
+        let row = row_bytes(data.width());
         let all = rows.count().saturating_mul(row) <= memory;
         // one window is used while the next one is read
         let window = if all { rows.count().max(1) } else { (memory / 2 / row).max(1) };
@@ -79,6 +79,30 @@ impl<'a> Feed<'a> {
         self.data.d_in()
     }
 
+    /// Width of what is to be made of a hidden state.
+    pub fn d_out(&self) -> usize {
+        self.data.d_out()
+    }
+
+    /// Values of a row as it is read: `d_in`, and those of its target.
+    pub fn width(&self) -> usize {
+        self.data.width()
+    }
+
+    /// Whether there are targets.
+    pub fn has_target(&self) -> bool {
+        self.data.has_target()
+    }
+
+    /// Takes rows `[n, width]` of the data apart: hidden states `[n, d_in]`, and their targets `[n, d_out]` where there are some.
+    pub fn apart(&self, rows: Array2<f32>) -> (Array2<f32>, Option<Array2<f32>>) {
+        if !self.data.has_target() {
+            return (rows, None);
+        }
+        let (x, target) = rows.view().split_at(Axis(1), self.data.d_in());
+        (x.as_standard_layout().into_owned(), Some(target.as_standard_layout().into_owned()))
+    }
+
     /// Rows of a pass.
     pub fn rows(&self) -> usize {
         self.rows.count()
@@ -97,7 +121,7 @@ impl<'a> Feed<'a> {
     /// Bytes that waiting rows take at the most.
     pub fn bytes(&self) -> usize {
         let windows = if self.is_windowed() { 2 } else { 1 };
-        windows * self.window * row_bytes(self.data.d_in())
+        windows * self.window * row_bytes(self.data.width())
     }
 
     /// The batches of one pass, from number `skip` on, of `batch` rows each but the last: read ahead on a thread of `scope`, which ends with
@@ -120,7 +144,7 @@ impl<'a> Feed<'a> {
         // both are of this thread and used again: what other threads allocate and free, the allocator keeps for each
         let (give_back, empty) = channel();
         for _ in 0..2 {
-            let _ = give_back.send(Vec::with_capacity(self.window * self.data.d_in()));
+            let _ = give_back.send(Vec::with_capacity(self.window * self.data.width()));
         }
         let stop = std::sync::Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
@@ -160,7 +184,7 @@ impl<'a> Feed<'a> {
             ..*self
         };
         let windows = shuffled.windows(0);
-        let Some(window) = windows.first() else { return Ok(Array2::zeros((0, self.data.d_in()))) };
+        let Some(window) = windows.first() else { return Ok(Array2::zeros((0, self.data.width()))) };
         let (all, order);
         let (values, order) = if !self.is_windowed() {
             order = shuffled.order_of(window);
@@ -170,7 +194,7 @@ impl<'a> Feed<'a> {
             (&all.rows, &all.order)
         };
         let count = rows.min(order.len());
-        let mut sample = Array2::zeros((count, self.data.d_in()));
+        let mut sample = Array2::zeros((count, self.data.width()));
         for (mut to, &from) in sample.rows_mut().into_iter().zip(order) {
             to.assign(&values.row(from as usize));
         }
@@ -218,7 +242,7 @@ impl<'a> Feed<'a> {
 
     /// Reads the rows of a window into the memory of `buffer`.
     fn fill(&self, window: &Window, mut buffer: Vec<f32>, stop: &AtomicBool) -> Result<Filled, DataError> {
-        let shape = (window.rows, self.data.d_in());
+        let shape = (window.rows, self.data.width());
         buffer.resize(shape.0 * shape.1, 0.0);
         let mut rows = Array2::from_shape_vec(shape, buffer).expect("as many values");
         let (mut at, mut scratch) = (0, vec![]);
@@ -276,7 +300,7 @@ pub struct Batches<'a> {
 }
 
 impl Batches<'_> {
-    /// The next batch `[n, d_in]`; `None` after the last one.
+    /// The next batch `[n, width]`; `None` after the last one.
     ///
     /// # Errors
     /// As [`Dataset::read`].
@@ -370,6 +394,6 @@ impl From<'_> {
 }
 
 /// Bytes that a row takes in a window.
-fn row_bytes(d_in: usize) -> usize {
-    4 * d_in + 4
+fn row_bytes(width: usize) -> usize {
+    4 * width + 4
 }

@@ -2,7 +2,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 use std::str::FromStr;
 
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 
 use crate::column::Column;
 use crate::dataset::Dataset;
@@ -145,12 +145,12 @@ const CHUNK: usize = 65_536;
 const CHUNK_VALUES: usize = 1 << 20;
 
 impl Dataset {
-    /// The rows that meet all `conditions`, and with `skip_invalid` hold finite values only. Columns are read where a
-    /// condition names them; the rows themselves only for `norm` or `skip_invalid`. `progress` gets the rows looked at
-    /// and says whether to go on.
+    /// The rows that meet all `conditions`, and with `skip_invalid` hold finite values only, as do their targets. Columns are read
+    /// where a condition names them, or targets have them too; the rows themselves only for `norm` or `skip_invalid`.
+    /// `progress` gets the rows looked at and says whether to go on.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` if a source lacks a column, or nothing is left; `NOT_FINITE` where a norm is asked for of a
+    /// `INVALID_ARGUMENT` if a source lacks a column, a row and its target are of different tokens, or nothing is left; `NOT_FINITE` where a norm is asked for of a
     /// row that has none; those of reading. `Ok(None)` if `progress` says stop.
     pub fn select(
         &self,
@@ -163,11 +163,12 @@ impl Dataset {
         let (of_norm, of_columns): (Vec<&Condition>, Vec<&Condition>) =
             conditions.iter().partition(|condition| condition.subject == Subject::Norm);
         let reads = skip_invalid || !of_norm.is_empty();
-        let chunk = if reads { CHUNK.min(CHUNK_VALUES.div_ceil(self.d_in())) } else { CHUNK };
+        let chunk = if reads { CHUNK.min(CHUNK_VALUES.div_ceil(self.width())) } else { CHUNK };
         let mut columns = vec![];
-        let mut values = Array2::zeros((if reads { chunk.min(self.rows()) } else { 0 }, self.d_in()));
+        let mut values = Array2::zeros((if reads { chunk.min(self.rows()) } else { 0 }, self.width()));
         for start in (0..self.rows()).step_by(chunk) {
             let range = start..self.rows().min(start + chunk);
+            self.check_order(range.clone())?;
             for condition in &of_columns {
                 let Subject::Column(column) = condition.subject else { continue };
                 columns.resize(range.len(), 0);
@@ -180,7 +181,7 @@ impl Dataset {
                 }
             }
             if reads && rows.count_in(range.clone()) > 0 {
-                let mut values = values.slice_mut(ndarray::s![..range.len(), ..]);
+                let mut values = values.slice_mut(s![..range.len(), ..]);
                 self.read_raw(range.clone(), values.view_mut())?;
                 let (left_out, not_finite) =
                     self.look_at(&mut rows, range, values.view(), &of_norm, skip_invalid)?;
@@ -224,7 +225,7 @@ impl Dataset {
                 rows.set(row, false);
                 invalid += 1;
             } else if !of_norm.is_empty() {
-                let norm = Bound::Real(norm(values));
+                let norm = Bound::Real(norm(values.slice(s![..self.d_in()])));
                 if !of_norm.iter().all(|condition| condition.holds(norm)) {
                     rows.set(row, false);
                     filtered += 1;

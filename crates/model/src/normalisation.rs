@@ -30,6 +30,11 @@ impl Normalisation {
     /// Parameters that do to raw hidden states what `trained` does to normalised ones (sums in f64). Runs on the
     /// current rayon pool.
     pub fn fold(&self, trained: &Parameters) -> Parameters {
+        self.fold_to(self, trained)
+    }
+
+    /// [`Normalisation::fold`] where what is made of the hidden states is normalised by a `target` of its own, `[d_out]`.
+    pub fn fold_to(&self, target: &Self, trained: &Parameters) -> Parameters {
         let mut folded = trained.clone();
         let mut b_enc = trained.b_enc.mapv(f64::from);
         for ((row, &centre), &scale) in trained.w_enc.axis_iter(Axis(0)).zip(&self.centre).zip(&self.scale) {
@@ -44,9 +49,9 @@ impl Normalisation {
             row.mapv_inplace(|w| (f64::from(w) / f64::from(scale)) as f32);
         });
         Zip::from(folded.w_dec.rows_mut()).par_for_each(|mut row| {
-            row.zip_mut_with(&self.scale, |w, &scale| *w = (f64::from(*w) * f64::from(scale)) as f32);
+            row.zip_mut_with(&target.scale, |w, &scale| *w = (f64::from(*w) * f64::from(scale)) as f32);
         });
-        Zip::from(&mut folded.b_dec).and(&self.centre).and(&self.scale).for_each(|b, &centre, &scale| {
+        Zip::from(&mut folded.b_dec).and(&target.centre).and(&target.scale).for_each(|b, &centre, &scale| {
             *b = (f64::from(*b) * f64::from(scale) + f64::from(centre)) as f32;
         });
         folded
@@ -105,6 +110,32 @@ mod tests {
         let expected = inner * &normalisation.scale + &normalisation.centre;
         let got = outer.decode(&architecture, &codes).unwrap();
         assert!((&got - &expected).iter().all(|e| e.abs() < 1e-3), "{got} {expected}");
+    }
+
+    #[test]
+    fn targets_have_a_normalisation_of_their_own() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let mut random = move || rng.random::<f32>() - 0.5;
+        let raw = Array2::from_shape_fn((30, 5), |(_, j)| 7.0 + j as f32 + random());
+        let trained = Parameters {
+            w_enc: Array::from_shape_simple_fn((5, 20), &mut random),
+            w_dec: Array::from_shape_simple_fn((20, 3), &mut random),
+            ..Parameters::zeros(5, 20, 3)
+        };
+        let input = Normalisation { centre: Array1::from_elem(5, 9.0), scale: Array1::from_elem(5, 0.5) };
+        let target = Normalisation {
+            centre: ndarray::arr1(&[100.0, -3.0, 0.0]),
+            scale: ndarray::arr1(&[10.0, 0.1, 1.0]),
+        };
+        let mut normalised = raw.clone();
+        input.apply(normalised.view_mut());
+        let architecture = Architecture::binary(Estimator::Identity);
+        let (inner, outer) = (Cpu::new(&trained, 1), Cpu::new(&input.fold_to(&target, &trained), 1));
+        let codes = inner.encode(&architecture, normalised.view()).unwrap();
+        assert_eq!(codes, outer.encode(&architecture, raw.view()).unwrap());
+        let expected = inner.decode(&architecture, &codes).unwrap() * &target.scale + &target.centre;
+        let got = outer.decode(&architecture, &codes).unwrap();
+        assert!((&got - &expected).iter().all(|e| e.abs() < 1e-4), "{got} {expected}");
     }
 
     #[test]

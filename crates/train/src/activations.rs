@@ -1,11 +1,10 @@
 //! What a model makes of rows, row by row: codes with their values, and reconstructions.
 
 use crate::TrainError;
-use crate::evaluate::{Applied, measured_rows};
+use crate::evaluate::{Applied, Codes, measured_rows};
 use bae_codes::ValueMatrix;
 use bae_data::Feed;
 use bae_model::layer_norm;
-use ndarray::Array2;
 
 /// What is wanted of each row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,16 +25,17 @@ pub fn applied_chunks(
     wanted: Wanted,
     mut each: impl FnMut(Vec<f32>) -> Result<bool, TrainError>,
 ) -> Result<(), TrainError> {
-    let (backend, architecture) = (&*model.backend, &model.architecture);
     std::thread::scope(|scope| {
-        let mut batches = feed.batches(scope, 0, measured_rows(backend.d_sae()), 0);
+        let mut batches = feed.batches(scope, 0, measured_rows(model.backend.d_sae()), 0);
         while let Some(x) = batches.next() {
             let mut x = x?;
             let norms = model.layer_norm.then(|| layer_norm(x.view_mut()));
-            let values = match wanted {
-                Wanted::Activations => backend.values(architecture, x.view())?.dense(),
-                Wanted::Reconstruction => {
-                    let mut y = reconstruction(model, &x)?;
+            let codes = model.encode(x.view())?;
+            let values = match (wanted, codes) {
+                (Wanted::Activations, Codes::Bits(bits)) => ValueMatrix::from(&bits).dense(),
+                (Wanted::Activations, Codes::Values(values)) => values.dense(),
+                (Wanted::Reconstruction, codes) => {
+                    let mut y = model.decode(&codes)?;
                     let norms = norms.into_iter().flatten();
                     for (mut row, (mean, divisor)) in y.rows_mut().into_iter().zip(norms) {
                         row.mapv_inplace(|y| y * divisor + mean);
@@ -48,16 +48,5 @@ pub fn applied_chunks(
             }
         }
         Ok(())
-    })
-}
-
-fn reconstruction(model: &Applied, x: &Array2<f32>) -> Result<Array2<f32>, TrainError> {
-    let (backend, architecture) = (&*model.backend, &model.architecture);
-    Ok(match architecture.kind() {
-        None => backend.decode(architecture, &backend.encode(architecture, x.view())?)?,
-        Some(_) => {
-            let codes: ValueMatrix = backend.values(architecture, x.view())?;
-            backend.decode_values(architecture, &codes)?
-        }
     })
 }

@@ -30,7 +30,7 @@ const CHUNK_VALUES: usize = 1 << 24;
 /// Rows that the covariance is measured on, at most: its cost grows with rows · d_sae².
 const COVARIANCE_ROWS: usize = 16_384;
 
-/// What a model makes of rows of hidden states, over all rows named.
+/// What a model makes of rows of hidden states, over all rows named. Where they have targets, x below is the target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Evaluation {
@@ -119,7 +119,7 @@ pub fn encode_chunks(
     feed: &Feed,
     mut each: impl FnMut(usize, &Array2<f32>, BitMatrix) -> Result<bool, TrainError>,
 ) -> Result<(), TrainError> {
-    through(model, feed, |done, x, _, codes| {
+    through(model, feed, |done, x, _, _, codes| {
         each(
             done,
             x,
@@ -140,10 +140,10 @@ pub fn evaluate(
     feed: &Feed,
     progress: impl FnMut(usize) -> bool,
 ) -> Result<Evaluation, TrainError> {
-    Ok(measure(model, feed, &Array1::ones(feed.d_in()), progress)?.0)
+    Ok(measure(model, feed, &Array1::ones(feed.d_out()), progress)?.0)
 }
 
-/// [`evaluate`], and the mean squared error in units of `scale` `[d_in]`: that of the space where training works.
+/// [`evaluate`], and the mean squared error in units of `scale` `[d_out]`: that of the space where training works.
 pub(crate) fn measure(
     model: &Applied,
     feed: &Feed,
@@ -151,12 +151,12 @@ pub(crate) fn measure(
     mut progress: impl FnMut(usize) -> bool,
 ) -> Result<(Evaluation, f64), TrainError> {
     let backend = &*model.backend;
-    let mut moments = RowMoments::new(feed.d_in());
+    let mut moments = RowMoments::new(feed.d_out());
     let mut statistics = Statistics::new(backend.d_sae());
     let mut kept = BitMatrix::zeros(0, backend.d_sae());
     let (mut squared_error, mut scaled_error) = (0.0, 0.0);
     let per_dimension = scale.mapv(|scale| (f64::from(scale) * f64::from(scale)).recip());
-    through(model, feed, |done, x, norms, codes| {
+    through(model, feed, |done, _, x, norms, codes| {
         let decoded = model.decode(&codes)?;
         for (row, (x, y)) in x.rows().into_iter().zip(decoded.rows()).enumerate() {
             let (mean, divisor) = norms.map_or((0.0, 1.0), |norms| norms[row]);
@@ -178,7 +178,7 @@ pub(crate) fn measure(
         Ok(progress(done + x.nrows()))
     })?;
     let rows = statistics.rows() as usize;
-    let values = (rows * feed.d_in()).max(1) as f64;
+    let values = (rows * feed.d_out()).max(1) as f64;
     let variance = moments.squared_deviation();
     let fvu = if variance > 0.0 { squared_error / variance } else { f64::NAN };
     let evaluation = Evaluation {
@@ -200,26 +200,28 @@ pub(crate) fn measured_rows(d_sae: usize) -> usize {
 /// Means and divisors that layer normalisation took from the rows, if the model asks for it.
 pub(crate) type Norms<'a> = Option<&'a [(f32, f32)]>;
 
-/// [`encode_chunks`], where `each` gets what layer normalisation took away too, and codes with their values.
+/// [`encode_chunks`], where `each` gets, behind the hidden states, what the model is to make of them (the hidden states or their
+/// targets), what layer normalisation took away, and codes with their values.
 pub(crate) fn through(
     model: &Applied,
     feed: &Feed,
-    mut each: impl FnMut(usize, &Array2<f32>, Norms, Codes) -> Result<bool, TrainError>,
+    mut each: impl FnMut(usize, &Array2<f32>, &Array2<f32>, Norms, Codes) -> Result<bool, TrainError>,
 ) -> Result<(), TrainError> {
     let chunk = measured_rows(model.backend.d_sae());
     std::thread::scope(|scope| {
         let mut batches = feed.batches(scope, 0, chunk, 0);
         let mut done = 0;
         while let Some(x) = batches.next() {
-            let x = x?;
+            let (x, targets) = feed.apart(x?);
+            let targets = targets.as_ref().unwrap_or(&x);
             let going_on = if model.layer_norm {
                 let mut normalised = x.clone();
                 let norms = layer_norm(normalised.view_mut());
                 let codes = model.encode(normalised.view())?;
-                each(done, &x, Some(&norms), codes)?
+                each(done, &x, targets, Some(&norms), codes)?
             } else {
                 let codes = model.encode(x.view())?;
-                each(done, &x, None, codes)?
+                each(done, &x, targets, None, codes)?
             };
             done += x.nrows();
             if !going_on {

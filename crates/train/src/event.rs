@@ -23,6 +23,8 @@ pub enum Event {
         sequences: Option<usize>,
         /// Width of a hidden state.
         d_in: usize,
+        /// Width of a target, where there are some.
+        d_out: Option<usize>,
         /// Features.
         d_sae: usize,
         /// Steps there will be.

@@ -17,6 +17,7 @@ mod run;
 mod run_folder;
 mod saved;
 mod schedule;
+mod spaces;
 mod start;
 mod steps;
 mod synthetic;

@@ -313,7 +313,13 @@ impl TrainOptions {
                 self.validation_fraction
             )));
         }
-        self.plan(data.d_in(), data.rows())
+        let plan = self.plan(data.d_in(), data.rows())?;
+        if data.has_target() && plan.normalize == Normalize::LayerNorm {
+            return Err(TrainError::Option(
+                "normalize is layer-norm, and a target's own mean and size are not in the code: choose another".into(),
+            ));
+        }
+        Ok(plan)
     }
 
     /// Name of the architecture.
@@ -481,6 +487,11 @@ impl TrainOptions {
                 }
             }
         }
+        if self.patience.is_some()
+            && kind.is_some_and(|kind| kind.recipe().start == Begin::Fitted || self.has("sparsityWeight"))
+        {
+            return refuse(format!("patience is not for architecture {}: leave it out", self.name()));
+        }
         if self.resume && self.overwrite {
             return refuse("resume goes on with what overwrite would delete: give one of them".into());
         }
@@ -578,9 +589,14 @@ impl Plan {
         }
     }
 
+    /// Whether the last model is kept, and not the best: held-out rows do not show the penalties of codes that hold values.
+    pub(crate) fn keeps_last(&self) -> bool {
+        self.kind.is_some() && (self.sparsity_weight.is_some() || self.entropy_weight > 0.0)
+    }
+
     /// Parameters in the shapes that are trained, all values 0.
-    pub(crate) fn zeros(&self, d_in: usize) -> Parameters {
-        let mut parameters = Parameters::zeros(d_in, self.d_sae, d_in);
+    pub(crate) fn zeros(&self, d_in: usize, d_out: usize) -> Parameters {
+        let mut parameters = Parameters::zeros(d_in, self.d_sae, d_out);
         let names = self.kind.map_or(&[][..], |kind| kind.coding::<f32>().per_feature());
         parameters.per_feature =
             names.iter().map(|&(name, _)| (name, ndarray::Array1::zeros(self.d_sae))).collect();
@@ -596,8 +612,8 @@ impl Plan {
     }
 
     /// What the engine is to do.
-    pub(crate) fn task(&self, d_in: usize, training_rows: usize) -> Task {
-        let widths = Widths { d_in, d_sae: self.d_sae, d_out: d_in };
+    pub(crate) fn task(&self, (d_in, d_out): (usize, usize), training_rows: usize) -> Task {
+        let widths = Widths { d_in, d_sae: self.d_sae, d_out };
         let rows = self.batch_size.min(training_rows);
         Task { architecture: self.architecture(), precision: self.precision, rows, widths }
     }

@@ -6,16 +6,18 @@ use rand::distr::weighted::WeightedIndex;
 use rand::prelude::Distribution;
 use rand_chacha::ChaCha8Rng;
 
-/// Draws the features that were on in none of the last `steps` steps anew, from rows `x [n, d_in]` of the training space:
-/// each gets the residual e of a row, drawn by its squared length as in Bricken et al. 2023 ("Towards Monosemanticity",
-/// neuron resampling). Its decoder row is e; it is on where the projection of a row on e passes half the way to that
-/// row, so for this row and those like it. Its moments start at 0. Gives how many were drawn.
+/// Draws the features that were on in none of the last `steps` steps anew, from rows `x [n, d_in]` and, where they have some, `targets
+/// [n, d_out]` of the training space: each gets the residual e of a row, drawn by its squared length as in
+/// Bricken et al. 2023 ("Towards Monosemanticity", neuron resampling). Its decoder row is e; it is on where the projection of a row
+/// on e (on that row, where e is of a target) passes half the way to that row, so for this row and those like it. Its moments start
+/// at 0. Gives how many were drawn.
 ///
 /// # Errors
 /// Those of encoding.
 pub(crate) fn resample(
     state: &mut TrainingState,
     x: &Array2<f32>,
+    targets: Option<&Array2<f32>>,
     steps: usize,
     threads: &Cpu,
     random: &mut ChaCha8Rng,
@@ -27,7 +29,7 @@ pub(crate) fn resample(
     let model = threads.with_parameters(&state.parameters);
     let architecture = Architecture::binary(Estimator::Identity);
     let codes = model.encode(&architecture, x.view())?;
-    let residuals = x - &model.decode(&architecture, &codes)?;
+    let residuals = targets.unwrap_or(x) - &model.decode(&architecture, &codes)?;
     let squares: Vec<f64> = residuals
         .axis_iter(Axis(0))
         .map(|row| row.iter().map(|&e| f64::from(e) * f64::from(e)).sum())
@@ -36,9 +38,11 @@ pub(crate) fn resample(
     let Ok(by_square) = WeightedIndex::new(&squares) else { return Ok(0) };
     for &feature in &idle {
         let row = by_square.sample(random);
-        let (residual, square) = (residuals.row(row), squares[row]);
+        let residual = residuals.row(row);
+        let along = if targets.is_some() { x.row(row) } else { residual };
+        let square: f64 = along.iter().map(|&e| f64::from(e) * f64::from(e)).sum();
         // pre-activations of other features are in steps of about 1 where they matter: so is this one's
-        let encoder = residual.mapv(|e| (f64::from(e) / square) as f32);
+        let encoder = along.mapv(|e| (f64::from(e) / square.max(f64::MIN_POSITIVE)) as f32);
         let projection: f64 =
             x.row(row).iter().zip(&encoder).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
         let TrainingState { parameters, moments, idle } = &mut *state;
@@ -71,7 +75,7 @@ mod tests {
         let mut state = TrainingState { parameters, moments, idle: vec![4, 5, 0] };
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let threads = Cpu::new(&Parameters::zeros(0, 0, 0), 1);
-        assert_eq!(resample(&mut state, &x, 5, &threads, &mut random).unwrap(), 1);
+        assert_eq!(resample(&mut state, &x, None, 5, &threads, &mut random).unwrap(), 1);
         assert_eq!(state.idle, [4, 0, 0]);
         assert_eq!(state.moments.first.b_enc.to_vec(), [3.0, 0.0, 3.0]);
         let model = threads.with_parameters(&state.parameters);
@@ -82,6 +86,6 @@ mod tests {
         assert!((decoded - &x).iter().all(|&e| e == 0.0));
         // rows without a residual ask for nothing
         state.idle[0] = 9;
-        assert_eq!(resample(&mut state, &x, 5, &threads, &mut random).unwrap(), 0);
+        assert_eq!(resample(&mut state, &x, None, 5, &threads, &mut random).unwrap(), 0);
     }
 }

@@ -92,7 +92,7 @@ pub struct TrainFigures {
     pub covariance: f64,
 }
 
-/// Trains a Binary Autoencoder on the rows of `data`.
+/// Trains a Binary Autoencoder on the rows of `data`, or a transcoder where they have targets.
 ///
 /// Same data, options and seed give the same bits, whatever the threads, and however often the run was killed and resumed. `cancel` is
 /// looked at before each step; `on_event` is called on this thread.
@@ -124,16 +124,18 @@ pub fn train(
     let Split { training, held_out, sequences } = split(data, &selection.rows, options)?;
     let split_within_a_sequence = sequences == Some(1);
     let plan = options.plan(data.d_in(), training.count())?;
-    let shares = Shares::new(plan.memory, data.d_in());
+    let shares = Shares::new(plan.memory, data.width());
+    let widest = data.d_in().max(data.d_out());
     let order = if plan.shuffle { Order::Shuffled { seed: plan.seed } } else { Order::Stored };
     let feed = Feed::new(data, &training, order, shares.training).until(cancel);
     let measured = Feed::new(data, &held_out, Order::Stored, shares.measuring).until(cancel);
     let waiting = feed.bytes() + measured.bytes();
-    plan.check_memory(data.d_in(), training.count(), waiting)?;
-    let engine = Engine::choose(&options.device, options.threads, plan.task(data.d_in(), training.count()))?;
+    plan.check_memory(widest, training.count(), waiting)?;
+    let task = plan.task((data.d_in(), data.d_out()), training.count());
+    let engine = Engine::choose(&options.device, options.threads, task)?;
     let described = described(data)?;
     let restored = checkpoint
-        .map(|checkpoint| restore(&checkpoint, &plan, &described, &engine.report(), data.d_in()))
+        .map(|checkpoint| restore(&checkpoint, &plan, &described, &engine.report(), data))
         .transpose()?;
     // from here on it is known to work
     if let Some(folder) = &mut folder {
@@ -153,13 +155,14 @@ pub fn train(
         invalid_rows: invalid,
         sequences: sequences.filter(|&sequences| sequences > 1),
         d_in: data.d_in(),
+        d_out: data.has_target().then(|| data.d_out()),
         d_sae: plan.d_sae,
         steps: plan.steps,
         epochs: plan.epochs(),
         engine: engine.report(),
         simd: Isa::best().name().to_owned(),
         buffer_bytes: waiting,
-        model_bytes: plan.model_bytes(data.d_in(), training.count()),
+        model_bytes: plan.model_bytes(widest, training.count()),
     });
     let inputs = Inputs {
         data,

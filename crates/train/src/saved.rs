@@ -1,5 +1,6 @@
 //! What a checkpoint says of a training, and going on from one.
 
+use crate::spaces::Spaces;
 use crate::{EngineReport, Evaluation, Event, Plan, TrainError};
 use bae_data::{DataError, Dataset, StoredCheckpoint, Values};
 use bae_model::{Moments, Normalisation, Parameters, StepStats, TrainingState};
@@ -80,7 +81,7 @@ pub(crate) fn state_of(
 /// The tensors of a checkpoint.
 pub(crate) fn tensors_of<'a>(
     state: &'a TrainingState,
-    normalisation: &'a Normalisation,
+    spaces: &'a Spaces,
 ) -> Vec<(String, Vec<usize>, Values<'a>)> {
     let TrainingState { parameters, moments, idle } = state;
     let mut tensors = vec![];
@@ -89,8 +90,7 @@ pub(crate) fn tensors_of<'a>(
             tensors.push((format!("{prefix}.{name}"), shape, Values::F32(values)));
         }
     }
-    for (name, values) in [("centre", &normalisation.centre), ("scale", &normalisation.scale)] {
-        let values = values.as_slice().expect("one dimension");
+    for (name, values) in spaces.tensors() {
         tensors.push((name.to_owned(), vec![values.len()], Values::F32(values)));
     }
     tensors.push(("idle".to_owned(), vec![idle.len()], Values::U32(idle)));
@@ -106,8 +106,8 @@ pub(crate) fn restore(
     plan: &Plan,
     data: &Value,
     engine: &EngineReport,
-    d_in: usize,
-) -> Result<(Progress, TrainingState, Normalisation), TrainError> {
+    of: &Dataset,
+) -> Result<(Progress, TrainingState, Spaces), TrainError> {
     let state = &checkpoint.state;
     if state.get("format") != Some(&json!(FORMAT)) {
         return Err(TrainError::Option(format!(
@@ -129,7 +129,7 @@ pub(crate) fn restore(
     let progress: Progress = serde_json::from_value(progress).map_err(damaged)?;
     let d_sae = plan.d_sae;
     let parameters = |prefix: &str| -> Result<Parameters, TrainError> {
-        let mut parameters = plan.zeros(d_in);
+        let mut parameters = plan.zeros(of.d_in(), of.d_out());
         for ((name, shape), to) in parameters.shapes().into_iter().zip(parameters.flat_mut()) {
             to.copy_from_slice(&checkpoint.floats(&format!("{prefix}.{name}"), &shape)?);
         }
@@ -144,11 +144,15 @@ pub(crate) fn restore(
         },
         idle: checkpoint.counts("idle", &[d_sae])?,
     };
-    let normalisation = Normalisation {
-        centre: Array1::from(checkpoint.floats("centre", &[d_in])?),
-        scale: Array1::from(checkpoint.floats("scale", &[d_in])?),
+    let normalisation = |centre: &str, scale: &str, d: usize| -> Result<Normalisation, TrainError> {
+        Ok(Normalisation {
+            centre: Array1::from(checkpoint.floats(centre, &[d])?),
+            scale: Array1::from(checkpoint.floats(scale, &[d])?),
+        })
     };
-    Ok((progress, training, normalisation))
+    let target = of.has_target().then(|| normalisation("target_centre", "target_scale", of.d_out()));
+    let spaces = Spaces { input: normalisation("centre", "scale", of.d_in())?, target: target.transpose()? };
+    Ok((progress, training, spaces))
 }
 
 /// What tells the data from other data. To be asked before training: later it may be gone.
@@ -177,7 +181,7 @@ fn same(prefix: &str, then: Option<&Value>, now: &Value) -> Result<(), TrainErro
         if then != now && name == "checksum" {
             return Err(TrainError::Option(format!(
                 "the data is another than that of the checkpoint (checksum {now}, then {then}): files of other names or sizes, in \
-                 another order, or with other rows; give the data that it was made with, or choose another --out"
+                 another order, or with other rows or targets; give the data that it was made with, or choose another --out"
             )));
         }
         if then != now {

@@ -2,18 +2,20 @@
 
 use crate::memory::{READ_ONCE, Shares};
 use crate::options::{Normalize, Preset};
+use crate::spaces::Spaces;
 use crate::{Plan, TrainError};
 use bae_data::{Dataset, Feed, Order, Purpose, RowMoments, RowSet, generator};
 use bae_model::architectures::Begin;
-use bae_model::initial::{self, Quantiser, Typical};
+use bae_model::initial::{self, Prediction, Quantiser, Typical};
 use bae_model::{Normalisation, Parameters, layer_norm};
-use ndarray::Array1;
+use ndarray::{Array1, Array2, ArrayView2};
+use rand_chacha::ChaCha8Rng;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What training starts from.
 pub(crate) struct Start {
-    /// The map into the training space.
-    pub normalisation: Normalisation,
+    /// The maps into the training space.
+    pub spaces: Spaces,
     /// Parameters there.
     pub parameters: Parameters,
     /// Standard deviation of the noise that the encoder's input gets at each step, in the training space.
@@ -28,60 +30,120 @@ impl Start {
     /// the engine's threads.
     pub fn new(
         plan: &Plan,
-        moments: Option<&RowMoments>,
+        moments: Option<&Moments>,
         feed: &Feed,
         cancel: &AtomicBool,
     ) -> Result<Self, TrainError> {
-        let d_in = feed.d_in();
+        let (d_in, d_out) = (feed.d_in(), feed.d_out());
         let mut random = generator(plan.seed, Purpose::Start, 0);
         let published = plan.preset == Preset::Reference;
+        let (of_input, of_target) = (moments.map(|of| &of.input), moments.and_then(|of| of.target.as_ref()));
         if published && plan.normalize != Normalize::Default {
-            let normalisation = exact(plan.normalize, moments, d_in);
-            let parameters = initial::published(&mut random, d_in, plan.d_sae);
-            return Ok(Self { normalisation, parameters, noise: 0.0 });
+            let target = feed.has_target().then(|| exact(plan.normalize, of_target, d_out));
+            let spaces = Spaces { input: exact(plan.normalize, of_input, d_in), target };
+            let parameters = initial::published(&mut random, d_in, plan.d_sae, d_out);
+            return Ok(Self { spaces, parameters, noise: 0.0 });
         }
-        let mut rows = feed.sample(Shares::new(plan.memory, d_in).sample)?;
+        let (mut rows, targets) = feed.apart(feed.sample(Shares::new(plan.memory, feed.width()).sample)?);
         if plan.normalize == Normalize::LayerNorm {
             layer_norm(rows.view_mut());
         }
-        let mut normalisation = exact(plan.normalize, moments, d_in);
-        normalisation.apply(rows.view_mut());
-        let Typical { centre, rms } = Typical::measure(rows.view());
-        let typical = if plan.normalize == Normalize::Default {
-            normalisation = Normalisation { centre, scale: Array1::from_elem(d_in, rms) };
-            normalisation.apply(rows.view_mut());
-            // the space is centred already
-            Normalisation::none(d_in)
-        } else {
-            let typical = Normalisation { centre, scale: Array1::ones(d_in) };
-            typical.apply(rows.view_mut());
-            typical
+        let input = Side::measure(plan.normalize, of_input, rows);
+        let target = targets.map(|targets| Side::measure(plan.normalize, of_target, targets));
+        let spaces = Spaces {
+            input: input.normalisation.clone(),
+            target: target.as_ref().map(|target| target.normalisation.clone()),
         };
         if published {
-            let parameters = initial::published(&mut random, d_in, plan.d_sae);
-            return Ok(Self { normalisation, parameters, noise: 0.0 });
+            let parameters = initial::published(&mut random, d_in, plan.d_sae, d_out);
+            return Ok(Self { spaces, parameters, noise: 0.0 });
         }
-        let Plan { entropy_weight, d_sae, .. } = *plan;
-        let begin = plan.kind.map_or(Begin::Bits, |kind| kind.recipe().start);
-        if let (Some(kind), Begin::Fitted) = (plan.kind, begin) {
-            let going_on = |_| !cancel.load(Ordering::Relaxed);
-            let fitted = kind.fit(rows.view(), d_sae, &mut random, &going_on);
-            let parameters = fitted.expect("what is fitted has a fit")?;
-            return Ok(Self { normalisation, parameters: typical.fold(&parameters), noise: 0.0 });
-        }
-        if let (Some(kind), Begin::Tied) = (plan.kind, begin) {
-            let mut parameters = initial::tied(&mut random, d_in, d_sae);
-            parameters.add_per_feature(kind);
-            return Ok(Self { normalisation, parameters: typical.fold(&parameters), noise: 0.0 });
-        }
-        let size = if plan.normalize == Normalize::Default { 1.0 } else { rms };
-        let quantiser = Quantiser { rows: rows.view(), typical: size, entropy_weight, d_sae };
-        let (mut parameters, step) = quantiser.draw(&mut random, cancel)?;
-        if let Some(kind) = plan.kind {
-            parameters.add_per_feature(kind);
-        }
-        Ok(Self { normalisation, parameters: typical.fold(&parameters), noise: (NOISE * step) as f32 })
+        let Some(target) = target else {
+            let (parameters, step) = draw(plan, input.rows.view(), input.size, &mut random, cancel)?;
+            let noise = step.map_or(0.0, |step| (NOISE * step) as f32);
+            return Ok(Self { spaces, parameters: input.centring.fold(&parameters), noise });
+        };
+        let both = (input.rows.view(), target.rows.view());
+        let prediction = Prediction::fit(both, (input.size, target.size), &mut random, cancel)?;
+        let predicted = prediction.of(input.rows.view());
+        let size = Typical::measure(predicted.view()).rms;
+        let (parameters, step) = draw(plan, predicted.view(), size, &mut random, cancel)?;
+        let parameters = prediction.before(parameters);
+        let noise = step.map_or(0.0, |_| (NOISE / gain(&parameters)) as f32);
+        Ok(Self { spaces, parameters: input.centring.fold_to(&target.centring, &parameters), noise })
     }
+}
+
+/// A sample of hidden states, or of targets, as training starts from it.
+struct Side {
+    /// The map into the training space.
+    normalisation: Normalisation,
+    /// The map from there to where the ordinary rows' mean is 0.
+    centring: Normalisation,
+    /// The sample there, `[n, d]`.
+    rows: Array2<f32>,
+    /// Root mean square of an ordinary row there, over dimensions.
+    size: f32,
+}
+
+impl Side {
+    fn measure(normalize: Normalize, moments: Option<&RowMoments>, mut rows: Array2<f32>) -> Self {
+        let d = rows.ncols();
+        let mut normalisation = exact(normalize, moments, d);
+        normalisation.apply(rows.view_mut());
+        let Typical { centre, rms } = Typical::measure(rows.view());
+        if normalize == Normalize::Default {
+            normalisation = Normalisation { centre, scale: Array1::from_elem(d, rms) };
+            normalisation.apply(rows.view_mut());
+            // the space is centred already
+            return Self { normalisation, centring: Normalisation::none(d), rows, size: 1.0 };
+        }
+        let centring = Normalisation { centre, scale: Array1::ones(d) };
+        centring.apply(rows.view_mut());
+        Self { normalisation, centring, rows, size: rms }
+    }
+}
+
+/// Draws an autoencoder of `rows`, whose ordinary ones have mean 0 and the root mean square `size`; of a quantiser, with its step.
+fn draw(
+    plan: &Plan,
+    rows: ArrayView2<f32>,
+    size: f32,
+    random: &mut ChaCha8Rng,
+    cancel: &AtomicBool,
+) -> Result<(Parameters, Option<f64>), TrainError> {
+    let Plan { entropy_weight, d_sae, .. } = *plan;
+    let begin = plan.kind.map_or(Begin::Bits, |kind| kind.recipe().start);
+    if let (Some(kind), Begin::Fitted) = (plan.kind, begin) {
+        let going_on = |_| !cancel.load(Ordering::Relaxed);
+        let fitted = kind.fit(rows, d_sae, random, &going_on);
+        return Ok((fitted.expect("what is fitted has a fit")?, None));
+    }
+    if let (Some(kind), Begin::Tied) = (plan.kind, begin) {
+        let mut parameters = initial::tied(random, rows.ncols(), d_sae);
+        parameters.add_per_feature(kind);
+        return Ok((parameters, None));
+    }
+    let quantiser = Quantiser { rows, typical: size, entropy_weight, d_sae };
+    let (mut parameters, step) = quantiser.draw(random, cancel)?;
+    if let Some(kind) = plan.kind {
+        parameters.add_per_feature(kind);
+    }
+    Ok((parameters, Some(step)))
+}
+
+/// By how much noise of the input is larger in the pre-activations: the root mean square norm of the encoder's columns, of features
+/// that are ever on.
+fn gain(parameters: &Parameters) -> f64 {
+    let squares = parameters
+        .w_enc
+        .columns()
+        .into_iter()
+        .map(|w| w.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>());
+    let (sum, count) = squares
+        .filter(|&square| square > 0.0)
+        .fold((0.0, 0.0), |(sum, count), square| (sum + square, count + 1.0));
+    if count > 0.0 { (sum / count).sqrt() } else { f64::INFINITY }
 }
 
 /// The normalisations that follow from sums over all rows.
@@ -101,6 +163,14 @@ fn exact(normalize: Normalize, moments: Option<&RowMoments>, d_in: usize) -> Nor
     }
 }
 
+/// Sums over all training rows.
+pub(crate) struct Moments {
+    /// Of hidden states.
+    input: RowMoments,
+    /// Of targets, where there are some.
+    target: Option<RowMoments>,
+}
+
 /// One pass over all training rows, if `plan` needs it. `progress` gets the rows done and says whether to go on.
 ///
 /// # Errors
@@ -110,22 +180,27 @@ pub(crate) fn moments(
     data: &Dataset,
     training: &RowSet,
     mut progress: impl FnMut(usize) -> bool,
-) -> Result<Option<RowMoments>, TrainError> {
+) -> Result<Option<Moments>, TrainError> {
     const CHUNK: usize = 2048;
     if !matches!(plan.normalize, Normalize::MeanNorm | Normalize::Standardize) {
         return Ok(None);
     }
-    let mut moments = RowMoments::new(data.d_in());
-    let memory = Shares::new(plan.memory, data.d_in()).measuring.min(READ_ONCE);
+    let mut input = RowMoments::new(data.d_in());
+    let mut target = data.has_target().then(|| RowMoments::new(data.d_out()));
+    let memory = Shares::new(plan.memory, data.width()).measuring.min(READ_ONCE);
     let feed = Feed::new(data, training, Order::Stored, memory);
     std::thread::scope(|scope| {
         let mut batches = feed.batches(scope, 0, CHUNK, 0);
         while let Some(rows) = batches.next() {
-            moments.add(rows?.view());
-            if !progress(moments.rows() as usize) {
+            let (x, targets) = feed.apart(rows?);
+            input.add(x.view());
+            if let (Some(sums), Some(targets)) = (&mut target, targets) {
+                sums.add(targets.view());
+            }
+            if !progress(input.rows() as usize) {
                 return Err(TrainError::Cancelled);
             }
         }
-        Ok(Some(moments))
+        Ok(Some(Moments { input, target }))
     })
 }

@@ -7,12 +7,13 @@ use crate::resample::resample;
 use crate::run::{Listeners, Outcome, Pace, Stopped, Summary, TrainFigures};
 use crate::run_folder::Saved;
 use crate::saved::{Best, Means, Progress, state_of, tensors_of};
+use crate::spaces::Spaces;
 use crate::start::{Start, moments};
 use crate::{Applied, Engine, Evaluation, Event, Plan, TrainError, Validation};
 use bae_data::{Dataset, Feed, LAYER_NORM, Order, Purpose, RowSet, generator, model_config};
 use bae_model::{
-    Architecture, Backend, Batch, Cpu, ModelError, Normalisation, Objective, Parameters, StepStats, Target,
-    TrainingState, layer_norm,
+    Architecture, Backend, Batch, Cpu, ModelError, Objective, Parameters, StepStats, Target, TrainingState,
+    layer_norm,
 };
 use ndarray::Array2;
 use rand_distr::{Distribution, StandardNormal};
@@ -60,7 +61,7 @@ pub(crate) struct Run<'a> {
     model: Box<dyn Backend>,
     /// Steps begun whose statistics have not come back yet.
     sent: VecDeque<Sent>,
-    normalisation: Normalisation,
+    spaces: Spaces,
     /// What a trained model is applied as.
     applied: Architecture,
     progress: Progress,
@@ -91,9 +92,10 @@ impl<'a> Run<'a> {
             !cancel.load(Ordering::Relaxed)
         })?;
         let begin = || Start::new(plan, moments.as_ref(), feed, cancel);
-        let Start { normalisation, parameters, noise } = engine.install(begin)?;
-        let model = engine.trained(&parameters, plan.task(data.d_in(), training.count()), false)?;
-        let (applied, best) = plan.applied(engine.install(|| normalisation.fold(&parameters)));
+        let Start { spaces, parameters, noise } = engine.install(begin)?;
+        let model =
+            engine.trained(&parameters, plan.task((data.d_in(), data.d_out()), training.count()), false)?;
+        let (applied, best) = plan.applied(engine.install(|| spaces.fold(&parameters)));
         let best = Arc::new(best);
         let progress = Progress { noise, ..Progress::default() };
         let sent = VecDeque::new();
@@ -102,7 +104,7 @@ impl<'a> Run<'a> {
             engine,
             model,
             sent,
-            normalisation,
+            spaces,
             applied,
             progress,
             best,
@@ -128,12 +130,16 @@ impl<'a> Run<'a> {
         listeners: Listeners<'a>,
         due: Due,
         began: Instant,
-        (progress, state, normalisation): (Progress, TrainingState, Normalisation),
+        (progress, state, spaces): (Progress, TrainingState, Spaces),
     ) -> Result<Self, TrainError> {
         let Inputs { data, training, plan, .. } = inputs;
-        let mut model = engine.trained(&state.parameters, plan.task(data.d_in(), training.count()), false)?;
+        let mut model = engine.trained(
+            &state.parameters,
+            plan.task((data.d_in(), data.d_out()), training.count()),
+            false,
+        )?;
         model.restore(&state)?;
-        let (applied, current) = plan.applied(engine.install(|| normalisation.fold(&state.parameters)));
+        let (applied, current) = plan.applied(engine.install(|| spaces.fold(&state.parameters)));
         let best = match (&progress.best, &*listeners.folder) {
             (Some(best), Some(folder)) if best.step != progress.step => folder.best(best.step)?,
             _ => current,
@@ -145,7 +151,7 @@ impl<'a> Run<'a> {
             engine,
             model,
             sent,
-            normalisation,
+            spaces,
             applied,
             progress,
             best,
@@ -350,10 +356,10 @@ impl<'a> Run<'a> {
         }
         let measured = self.measure_held_out(&model)?;
         let loss = measured.as_ref().map(|(evaluation, mse)| self.objective_of(evaluation, *mse));
-        // with nothing held out, the last model is the one to keep
+        // with nothing held out, or a penalty that held-out rows do not show, the last model is the one to keep
         let before = self.progress.best.as_ref().map(|best| best.loss);
         let best = match (before, loss) {
-            (Some(Some(before)), Some(loss)) => loss < before,
+            (Some(Some(before)), Some(loss)) if !plan.keeps_last() => loss < before,
             _ => true,
         };
         let evaluation = measured.map(|(evaluation, _)| evaluation);
@@ -374,30 +380,35 @@ impl<'a> Run<'a> {
     }
 
     /// Begins one step on these rows, and tells of those that have come back.
-    fn learn(&mut self, mut x: Array2<f32>) -> Result<(), TrainError> {
-        let plan = self.inputs.plan;
+    fn learn(&mut self, rows: Array2<f32>) -> Result<(), TrainError> {
+        let Inputs { plan, feed, .. } = self.inputs;
         let done = self.begun();
+        let (mut x, mut targets) = feed.apart(rows);
         let rows = x.nrows();
         if plan.normalize == Normalize::LayerNorm {
             layer_norm(x.view_mut());
         }
-        self.normalisation.apply(x.view_mut());
+        self.spaces.input.apply(x.view_mut());
+        if let Some(targets) = &mut targets {
+            self.spaces.output().apply(targets.view_mut());
+        }
         if let Some(every) = plan.resample_every.filter(|&every| done > 0 && done.is_multiple_of(every)) {
-            self.resample(&x, every)?;
+            self.resample(&x, targets.as_ref(), every)?;
         }
         let adam = plan.adam(done);
         let objective = plan.objective(done);
         let noise = self.progress.noise;
         let noisy;
         let batch = if noise == 0.0 {
-            Batch { x: x.view(), target: Target::Input }
+            let target = targets.as_ref().map_or(Target::Input, |targets| Target::States(targets.view()));
+            Batch { x: x.view(), target }
         } else {
             let mut random = generator(plan.seed, Purpose::Noise, done as u64);
             noisy = x.mapv(|x| {
                 let normal: f32 = StandardNormal.sample(&mut random);
                 x + noise * normal
             });
-            Batch { x: noisy.view(), target: Target::States(x.view()) }
+            Batch { x: noisy.view(), target: Target::States(targets.as_ref().unwrap_or(&x).view()) }
         };
         self.sent.push_back(Sent {
             step: done + 1,
@@ -413,12 +424,17 @@ impl<'a> Run<'a> {
     }
 
     /// Draws idle features anew. All steps begun have come back: the step before was a boundary.
-    fn resample(&mut self, x: &Array2<f32>, every: usize) -> Result<(), TrainError> {
+    fn resample(
+        &mut self,
+        x: &Array2<f32>,
+        targets: Option<&Array2<f32>>,
+        every: usize,
+    ) -> Result<(), TrainError> {
         let step = self.progress.step;
         let mut state = self.model.state()?;
         let mut random = generator(self.inputs.plan.seed, Purpose::Resample, step as u64);
         let threads = Cpu::new(&Parameters::zeros(0, 0, 0), self.engine.report().threads);
-        let features = resample(&mut state, x, every, &threads, &mut random)?;
+        let features = resample(&mut state, x, targets, every, &threads, &mut random)?;
         if features > 0 {
             self.model.restore(&state)?;
         }
@@ -495,7 +511,7 @@ impl<'a> Run<'a> {
         self.progress.seconds = self.seconds();
         self.began = Instant::now();
         let training = self.model.state()?;
-        let folded = self.engine.install(|| self.normalisation.fold(&training.parameters));
+        let folded = self.engine.install(|| self.spaces.fold(&training.parameters));
         let (architecture, model) = plan.applied(folded);
         let config = model_config(&architecture, &model, &self.settings());
         let step = self.progress.step;
@@ -505,7 +521,7 @@ impl<'a> Run<'a> {
             model: &model,
             best: best.map(|best| (best.step, &*self.best)),
             config: &config,
-            tensors: tensors_of(&training, &self.normalisation),
+            tensors: tensors_of(&training, &self.spaces),
             state: state_of(plan, described, &self.engine.report(), &self.progress),
         };
         let folder = self.listeners.folder.as_mut().expect("asked before");
@@ -523,6 +539,9 @@ impl<'a> Run<'a> {
         if self.inputs.plan.normalize == Normalize::LayerNorm {
             settings.insert("normalize_activations".into(), json!(LAYER_NORM));
         }
+        if self.inputs.data.has_target() {
+            settings.insert("d_out".into(), json!(self.inputs.data.d_out()));
+        }
         settings.insert("training".into(), json!(self.inputs.plan));
         settings
     }
@@ -533,8 +552,8 @@ impl<'a> Run<'a> {
 
     /// The model as it would be saved now: it takes raw hidden states.
     fn folded(&self) -> Result<Arc<Parameters>, TrainError> {
-        let (parameters, normalisation) = (self.model.parameters()?, &self.normalisation);
-        let folded = self.engine.install(|| normalisation.fold(&parameters));
+        let (parameters, spaces) = (self.model.parameters()?, &self.spaces);
+        let folded = self.engine.install(|| spaces.fold(&parameters));
         Ok(Arc::new(self.inputs.plan.applied(folded).1))
     }
 
@@ -556,12 +575,12 @@ impl<'a> Run<'a> {
             pace.tell(done, rows.rows(), self.listeners.on_event);
             !cancel.load(Ordering::Relaxed)
         };
-        measure(&applied, rows, &self.normalisation.scale, going_on).map_err(|e| self.diverged(e))
+        measure(&applied, rows, &self.spaces.output().scale, going_on).map_err(|e| self.diverged(e))
     }
 
     fn train_figures(&mut self) -> Result<TrainFigures, TrainError> {
         let Inputs { data, training, plan, cancel, .. } = self.inputs;
-        let memory = Shares::new(plan.memory, data.d_in()).measuring.min(READ_ONCE);
+        let memory = Shares::new(plan.memory, data.width()).measuring.min(READ_ONCE);
         let feed = Feed::new(data, training, Order::Stored, memory).until(cancel);
         let (measured, mse) = self.measure(&self.best.clone(), &feed)?;
         Ok(TrainFigures {

@@ -145,7 +145,7 @@ pub fn synthetic(
         Some(Stopped::Failed(error)) => return Err(error),
         None => {}
     }
-    let engine = Engine::choose(&training.device, training.threads, plan.task(d_in, rows))?;
+    let engine = Engine::choose(&training.device, training.threads, plan.task((d_in, d_in), rows))?;
     let applied = Applied {
         backend: engine.applied(&plan.architecture(), &model)?,
         architecture: plan.architecture(),

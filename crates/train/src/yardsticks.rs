@@ -85,7 +85,7 @@ pub fn yardsticks(
     let mut sample = Sample::new(rows, d_in);
     let mut statistics = Statistics::new(backend.d_sae());
     let mut squared_error = 0.0;
-    through(model, feed, |done, x, norms, codes| {
+    through(model, feed, |done, x, _, norms, codes| {
         let decoded = model.decode(&codes)?;
         for (row, (x, y)) in x.rows().into_iter().zip(decoded.rows()).enumerate() {
             let (mean, divisor) = norms.map_or((0.0, 1.0), |norms| norms[row]);

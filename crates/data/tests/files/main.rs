@@ -10,3 +10,4 @@ mod layers;
 mod models;
 mod neighbours;
 mod split;
+mod targets;

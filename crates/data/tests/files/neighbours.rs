@@ -260,7 +260,8 @@ fn changed(name: &str, config: &str, changes: &[(&str, Value)]) -> tempfile::Tem
 
 #[test]
 fn settings_decide_and_what_they_ask_beyond_is_refused() {
-    let cases: &[(&str, &str, &[(&str, Value)], &str, &str)] = &[
+    type Case<'a> = (&'a str, &'a str, &'a [(&'a str, Value)], &'a str, &'a str);
+    let cases: &[Case] = &[
         ("sae_lens/topk", "cfg.json", &[("/k", json!(0))], "CORRUPT_FILE", "k is no positive whole number"),
         ("sae_lens/topk", "cfg.json", &[("/k", json!(2.5))], "CORRUPT_FILE", "k is no positive whole number"),
         (

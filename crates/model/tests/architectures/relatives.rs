@@ -1,9 +1,13 @@
 //! Relatives of the Binary Autoencoder, against itself where they are the same.
 
 use crate::oracle::{largest, near_terms, parameters, uniform};
+use crate::{count, kind, start};
+use bae_codes::BitMatrix;
 use bae_model::architectures::{BaeStochastic, BaeThreshold, KBit, Kind, Ternary};
 use bae_model::reference::Reference;
-use bae_model::{Architecture, Backend, Batch, Cpu, Estimator, Objective, Parameters, Sae, Target, Trace};
+use bae_model::{
+    Architecture, Backend, Batch, Cpu, Estimator, Normalisation, Objective, Parameters, Sae, Target, Trace,
+};
 use ndarray::{Array1, Array2};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -161,4 +165,34 @@ fn entropy(values: &[f64]) -> f64 {
     values.iter().for_each(|h| *counts.entry(*h as i64).or_insert(0) += 1);
     let p = |count: &i32| f64::from(*count) / values.len() as f64;
     counts.values().map(|count| -p(count) * p(count).log2()).sum()
+}
+
+/// What learns in normalised rows does the same to raw ones once the normalisation is folded into it.
+#[test]
+fn folding_a_normalisation_changes_no_code() {
+    let mut rng = ChaCha8Rng::seed_from_u64(12);
+    for which in 0..count() {
+        let kind = kind(which, 5, WIDTH);
+        let parameters = start(&mut rng, kind, [9, 40, 9]).parameters;
+        let raw = uniform(&mut rng, 30, 9) * 3.0 + 2.0;
+        let normalisation = Normalisation {
+            centre: Array1::from_shape_fn(9, |at| 1.0 + at as f32 / 9.0),
+            scale: Array1::from_shape_fn(9, |at| 2.0 + at as f32),
+        };
+        let mut normalised = raw.clone();
+        normalisation.apply(normalised.view_mut());
+        let codes = |parameters: Parameters, x: &Array2<f32>| -> (BitMatrix, Vec<f32>) {
+            let (applied, parameters) = kind.applied(parameters);
+            let codes = match applied.kind() {
+                Some(_) => Sae::new(&parameters, 1).values(&applied, x.view()),
+                None => Cpu::new(&parameters, 1).values(&applied, x.view()),
+            };
+            let codes = codes.unwrap();
+            (codes.active(), codes.lists().2.to_vec())
+        };
+        let (want, values) = codes(parameters.clone(), &normalised);
+        let (got, folded) = codes(normalisation.fold(&parameters), &raw);
+        assert_eq!(got, want, "{kind:?}");
+        assert!(values.iter().zip(&folded).all(|(a, b)| (a - b).abs() < 1e-4), "{kind:?}");
+    }
 }

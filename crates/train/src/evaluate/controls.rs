@@ -114,7 +114,7 @@ impl Pca {
         for mut row in y.rows_mut() {
             row.zip_mut_with(&self.mean, |y, &mean| *y = (f64::from(*y) + mean) as f32);
         }
-        self.errors.add(x, y.view());
+        self.errors.add(x, y.view(), None);
         self.rate.add_dense(codes.view());
     }
 
@@ -132,18 +132,18 @@ impl Pca {
     }
 }
 
-/// Goes through rows in their order, `rows` at a time.
+/// Goes through rows in their order, `rows` at a time: `each` gets those done before, the hidden states, and what is to be made of them.
 pub(super) fn chunks(
     feed: &Feed,
     rows: usize,
-    mut each: impl FnMut(usize, ArrayView2<f32>) -> Result<(), TrainError>,
+    mut each: impl FnMut(usize, ArrayView2<f32>, ArrayView2<f32>) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
     std::thread::scope(|scope| {
         let mut batches = feed.batches(scope, 0, rows, 0);
         let mut done = 0;
         while let Some(x) = batches.next() {
-            let x = x?;
-            each(done, x.view())?;
+            let (x, targets) = feed.apart(x?);
+            each(done, x.view(), targets.as_ref().unwrap_or(&x).view())?;
             done += x.nrows();
         }
         Ok(())

@@ -3,7 +3,7 @@
 
 use super::controls::{Control, Fitted};
 use super::rate::Rate;
-use super::reconstruction::{Errors, Reconstruction, put_back};
+use super::reconstruction::{Errors, Reconstruction, taken};
 use super::ridge::Ridge;
 use super::{Applied, measured_rows};
 use crate::{Engine, Task, TrainError};
@@ -33,7 +33,7 @@ const ROUNDS: usize = 14;
 const FIRST_MOVE: f64 = 4.0;
 
 /// Penalties that decoders are fitted with: the one that does best on the rows measured is kept, in the control's favour.
-const PENALTIES: [f64; 3] = [1e-3, 1e-2, 1e-1];
+const PENALTIES: [f64; 3] = [1e-2, 1e-1, 1.0];
 
 /// Steps of the encoder beside a frozen decoder ...
 pub(super) const STEPS: usize = 96;
@@ -55,15 +55,26 @@ pub(super) struct Frozen<'a> {
     /// Step that values are rounded to for the rate, in units of the model's reconstruction.
     step: f64,
     typical: Typical,
+    /// Of targets, where there are some.
+    typical_target: Option<Typical>,
     fitted: Rows,
     measured: Rows,
     engine: Engine,
 }
 
 struct Rows {
+    /// What is to be made of them, as it was given.
     given: Array2<f32>,
     norms: Option<Vec<(f32, f32)>>,
     x: Array2<f32>,
+    /// Where that is not x itself.
+    target: Option<Array2<f32>>,
+}
+
+impl Rows {
+    fn target(&self) -> &Array2<f32> {
+        self.target.as_ref().unwrap_or(&self.x)
+    }
 }
 
 /// What one measurement gives.
@@ -74,7 +85,7 @@ struct Measured {
 }
 
 impl<'a> Frozen<'a> {
-    /// On a sample `[n, d_in]`, n at least [`FEWEST_ROWS`].
+    /// On a sample `[n, d_in]`, n at least [`FEWEST_ROWS`], and its targets `[n, d_out]` where there are some.
     ///
     /// # Errors
     /// Those of an engine.
@@ -83,22 +94,27 @@ impl<'a> Frozen<'a> {
         parameters: &'a Parameters,
         statistics: &Statistics,
         step: f64,
-        sample: ArrayView2<f32>,
+        (sample, targets): (ArrayView2<f32>, Option<ArrayView2<f32>>),
         threads: usize,
     ) -> Result<Self, TrainError> {
         let rows = |wanted: bool| {
             let chosen: Vec<usize> =
                 (0..sample.nrows()).filter(|row| (row % MEASURED == MEASURED - 1) == wanted).collect();
-            let given = sample.select(Axis(0), &chosen);
-            let mut x = given.clone();
+            let mut x = sample.select(Axis(0), &chosen);
+            let given = targets.map_or_else(|| x.clone(), |targets| targets.select(Axis(0), &chosen));
             let norms = model.layer_norm.then(|| layer_norm(x.view_mut()));
-            Rows { given, norms, x }
+            let target = targets.map(|_| taken(norms.as_deref(), given.view()));
+            Rows { given, norms, x, target }
         };
         let (mut fitted, mut measured) = (rows(false), rows(true));
         let typical = Typical::measure(fitted.x.view());
+        let typical_target = fitted.target.as_ref().map(|target| Typical::measure(target.view()));
         for rows in [&mut fitted, &mut measured] {
-            for mut row in rows.x.rows_mut() {
-                row.zip_mut_with(&typical.centre, |x, &centre| *x = (*x - centre) / typical.rms);
+            let target = rows.target.as_mut().zip(typical_target.as_ref());
+            for (rows, typical) in [(&mut rows.x, &typical)].into_iter().chain(target) {
+                for mut row in rows.rows_mut() {
+                    row.zip_mut_with(&typical.centre, |x, &centre| *x = (*x - centre) / typical.rms);
+                }
             }
         }
         let widths = Widths { d_in: parameters.d_in(), d_sae: parameters.d_sae(), d_out: parameters.d_out() };
@@ -111,6 +127,7 @@ impl<'a> Frozen<'a> {
             densities: statistics.ones().iter().map(|&ones| ones as f64 / rows).collect(),
             step,
             typical,
+            typical_target,
             fitted,
             measured,
             engine: Engine::choose(&Wanted::Cpu, threads, task)?,
@@ -158,7 +175,7 @@ impl<'a> Frozen<'a> {
         mut going_on: impl FnMut() -> bool,
     ) -> Option<super::ridge::Decoder> {
         // the caller's listener stays on the caller's thread
-        let mut solver = ridge.start(self.fitted.x.view(), penalty);
+        let mut solver = ridge.start(self.fitted.target().view(), penalty);
         while self.engine.install(|| solver.round()) {
             if !going_on() {
                 return None;
@@ -181,11 +198,11 @@ impl<'a> Frozen<'a> {
         };
         for (mut row, like) in w_dec.rows_mut().into_iter().zip(self.parameters.w_dec.rows()) {
             let factor =
-                length(like) / f64::from(self.typical.rms) / length(row.view()).max(f64::MIN_POSITIVE);
+                length(like) / f64::from(self.output().rms) / length(row.view()).max(f64::MIN_POSITIVE);
             row.mapv_inplace(|w| (f64::from(w) * factor) as f32);
         }
-        // looking along the direction that it writes is what a random decoder's encoder can start from, where both are as wide
-        let w_enc = if d_in == d_out {
+        // looking along the direction that it writes is what a random decoder's encoder can start from, where it is to make x again
+        let w_enc = if self.fitted.target.is_none() {
             w_dec.t().as_standard_layout().to_owned()
         } else {
             Array2::from_shape_simple_fn((d_in, d_sae), || StandardNormal.sample(&mut random))
@@ -210,9 +227,12 @@ impl<'a> Frozen<'a> {
                 order = (0..rows).collect();
                 order.shuffle(&mut random);
             }
-            let x = self.fitted.x.select(Axis(0), &order.split_off(order.len() - batch));
+            let chosen = order.split_off(order.len() - batch);
+            let x = self.fitted.x.select(Axis(0), &chosen);
+            let targets = self.fitted.target.as_ref().map(|target| target.select(Axis(0), &chosen));
             let rate = LEARNING_RATE * size * (1.0 - step as f64 / STEPS as f64);
-            let batch = Batch { x: x.view(), target: Target::Input };
+            let target = targets.as_ref().map_or(Target::Input, |targets| Target::States(targets.view()));
+            let batch = Batch { x: x.view(), target };
             engine.step(&self.architecture, &Objective::default(), &Adam::new(rate), batch)?;
             let state = engine.state()?;
             let put_back = Parameters { w_dec: w_dec.clone(), ..state.parameters };
@@ -224,6 +244,11 @@ impl<'a> Frozen<'a> {
         let parameters = engine.parameters()?;
         let measured = self.measure(&parameters, &self.measured)?;
         self.control(measured, &parameters, Some(STEPS))
+    }
+
+    /// The space of what is made of rows.
+    fn output(&self) -> &Typical {
+        self.typical_target.as_ref().unwrap_or(&self.typical)
     }
 
     fn widths(&self) -> (usize, usize, usize) {
@@ -325,15 +350,15 @@ impl<'a> Frozen<'a> {
             rows.given.fold_axis(Axis(0), 0.0, |sum, &x| sum + f64::from(x)) / rows.given.nrows() as f64;
         let mut errors = Errors::new(&mean);
         let mut statistics = Statistics::new(parameters.d_sae());
-        let lengths = row_lengths(parameters, f64::from(self.typical.rms));
+        let lengths = row_lengths(parameters, f64::from(self.output().rms));
         let mut rate = Rate::new(self.step, lengths);
         let codes = applied.encode(rows.x.view())?;
         let mut y = applied.decode(&codes)?;
         for mut row in y.rows_mut() {
-            row.zip_mut_with(&self.typical.centre, |y, &centre| *y = *y * self.typical.rms + centre);
+            let Typical { centre, rms } = self.output();
+            row.zip_mut_with(centre, |y, &centre| *y = *y * rms + centre);
         }
-        put_back(rows.norms.as_deref(), &mut y);
-        self.engine.install(|| errors.add(rows.given.view(), y.view()));
+        self.engine.install(|| errors.add(rows.given.view(), y.view(), rows.norms.as_deref()));
         statistics.add(&codes.active())?;
         let rate_bits = rate.of(&codes, &statistics);
         Ok(Measured { reconstruction: errors.figures(None), statistics, rate_bits })

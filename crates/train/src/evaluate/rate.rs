@@ -197,7 +197,7 @@ mod tests {
     proptest! {
         #[test]
         fn bits_cost_their_marginal_entropies(rows in 1usize..70, d_sae in 1usize..9, seed in 0usize..99, length in 0.001f64..9.0) {
-            let on = |k: usize, j: usize| (k * 7 + j * j * 3 + seed) % (j + 2) == 0;
+            let on = |k: usize, j: usize| (k * 7 + j * j * 3 + seed).is_multiple_of(j + 2);
             let mut bits = bae_codes::BitMatrix::zeros(rows, d_sae);
             for k in 0..rows { for j in 0..d_sae { bits.set(k, j, on(k, j)); } }
             let mut statistics = Statistics::new(d_sae);

@@ -1,3 +1,4 @@
+use super::Norms;
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -46,17 +47,21 @@ impl Errors {
         Self { mean: mean.clone(), rows: 0, apart: 0, sums: Sums::default() }
     }
 
-    /// Adds rows `[n, d_out]` and what was made of them. Runs on the current rayon pool; each sum is one chain over the rows.
-    pub fn add(&mut self, x: ArrayView2<f32>, y: ArrayView2<f32>) {
+    /// Adds rows `[n, d_out]` and what was made of them, or of what layer normalisation left of them: outputs get the mean and the size of
+    /// their rows back. Runs on the current rayon pool; each sum is one chain over the rows.
+    pub fn add(&mut self, x: ArrayView2<f32>, y: ArrayView2<f32>, norms: Norms) {
         debug_assert_eq!(x.dim(), y.dim(), "rows and what was made of them");
         let rows: Vec<Sums> = x
             .axis_iter(Axis(0))
             .into_par_iter()
             .zip(y.axis_iter(Axis(0)))
-            .map(|(x, y)| {
+            .enumerate()
+            .map(|(row, (x, y))| {
+                let (centre, divisor) = norms.map_or((0.0, 1.0), |norms| norms[row]);
+                let (centre, divisor) = (f64::from(centre), f64::from(divisor));
                 let (mut sums, mut input) = (Sums::default(), 0.0);
                 for ((&x, &y), &mean) in x.iter().zip(y).zip(&self.mean) {
-                    let (x, y) = (f64::from(x), f64::from(y));
+                    let (x, y) = (f64::from(x), f64::from(y) * divisor + centre);
                     sums.error += (x - y) * (x - y);
                     sums.deviation += (x - mean) * (x - mean);
                     sums.output += y * y;
@@ -101,12 +106,13 @@ impl Errors {
     }
 }
 
-/// Gives outputs the mean and the size of their rows back, which layer normalisation took away.
-pub(super) fn put_back(norms: super::Norms, outputs: &mut Array2<f32>) {
-    let Some(norms) = norms else { return };
-    for (mut row, &(mean, divisor)) in outputs.axis_iter_mut(Axis(0)).zip(norms) {
-        row.mapv_inplace(|y| (f64::from(y) * f64::from(divisor) + f64::from(mean)) as f32);
+/// Takes the mean and the size of their rows from targets, where layer normalisation took them from the rows.
+pub(super) fn taken(norms: super::Norms, targets: ArrayView2<f32>) -> Array2<f32> {
+    let mut targets = targets.to_owned();
+    for (mut row, &(mean, divisor)) in targets.axis_iter_mut(Axis(0)).zip(norms.into_iter().flatten()) {
+        row.mapv_inplace(|y| ((f64::from(y) - f64::from(mean)) / f64::from(divisor)) as f32);
     }
+    targets
 }
 
 #[cfg(test)]
@@ -117,7 +123,7 @@ mod tests {
 
     fn of(x: &Array2<f32>, y: &Array2<f32>) -> Reconstruction {
         let mut errors = Errors::new(&x.mapv(f64::from).mean_axis(Axis(0)).unwrap());
-        errors.add(x.view(), y.view());
+        errors.add(x.view(), y.view(), None);
         errors.figures(None)
     }
 
@@ -170,7 +176,7 @@ mod tests {
             let cut = cut.min(rows);
             let mut errors = Errors::new(&mean);
             for range in [0..cut, cut..rows] {
-                errors.add(x.slice(s![range.clone(), ..]), y.slice(s![range, ..]));
+                errors.add(x.slice(s![range.clone(), ..]), y.slice(s![range, ..]), None);
             }
             let [x, y] = [x, y].map(|m| m.mapv(f64::from));
             let square = |m: &Array2<f64>, k: usize| m.row(k).mapv(|v| v * v).sum();

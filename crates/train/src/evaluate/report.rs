@@ -1,7 +1,7 @@
 use super::controls::{Control, Controls, Pca, chunks, derangement};
 use super::frozen::{FEWEST_ROWS, Frozen, row_lengths};
 use super::rate::{self, Rate};
-use super::reconstruction::{Errors, Reconstruction, put_back};
+use super::reconstruction::{Errors, Reconstruction, taken};
 use super::{Applied, COVARIANCE_ROWS, measured_rows, through};
 use crate::yardsticks::{Sample, SecondMoment};
 use crate::{By, READ_ONCE, TrainError};
@@ -158,6 +158,8 @@ struct Known {
     variance: f64,
     second_moment: SecondMoment,
     sample: Sample,
+    /// Targets of the same rows, where there are some.
+    targets: Option<Sample>,
 }
 
 /// What the pass of the model gives.
@@ -170,12 +172,18 @@ struct OfModel {
     rate: Option<Rate>,
 }
 
+impl Known {
+    fn of_targets(&self) -> Option<ArrayView2<'_, f32>> {
+        self.targets.as_ref().map(|of| of.rows.view())
+    }
+}
+
 impl Measuring<'_> {
     fn measure(&mut self, rows: &RowSet, fitted: bool) -> Result<EvaluationFigures, TrainError> {
         let feed = Feed::new(self.data, rows, Order::Stored, READ_ONCE);
         let count = feed.rows();
         let known = self.look(&feed)?;
-        let step = self.step(known.sample.rows.view())?;
+        let step = self.step(known.sample.rows.view(), known.of_targets())?;
         let OfModel { reconstruction, mean_prediction, shuffled_codes, statistics, covariance, rate } =
             self.of_model(&feed, &known, step)?;
         let codes = Sparsity::from(&statistics);
@@ -192,9 +200,9 @@ impl Measuring<'_> {
                 ..Control::plain(count, shuffled_codes)
             })
         };
-        let Known { mean, variance, second_moment, sample } = known;
+        let Known { mean, variance, second_moment, sample, targets } = known;
         let pca = if variance > 0.0 {
-            let rank = (codes.l0.round() as usize).clamp(1, feed.d_in());
+            let rank = (codes.l0.round() as usize).clamp(1, feed.d_out());
             self.go_on(0)?;
             Some(self.pca(&feed, Pca::new(second_moment, &mean, rank, variance / count as f64), variance)?)
         } else {
@@ -216,9 +224,15 @@ impl Measuring<'_> {
             }
         } else {
             let threads = self.threads.thread_count();
-            let frozen =
-                Frozen::new(self.model, self.parameters, &statistics, step, sample.rows.view(), threads)?;
-            drop(sample);
+            let frozen = Frozen::new(
+                self.model,
+                self.parameters,
+                &statistics,
+                step,
+                (sample.rows.view(), targets.as_ref().map(|of| of.rows.view())),
+                threads,
+            )?;
+            drop((sample, targets));
             frozen_encoder = kept("frozenEncoder", frozen.encoder(self.going_on), &mut missing)?;
             frozen_decoder = kept("frozenDecoder", frozen.decoder(self.going_on), &mut missing)?;
         }
@@ -247,32 +261,44 @@ impl Measuring<'_> {
 
     /// Moments of the rows, and a sample.
     fn look(&mut self, feed: &Feed) -> Result<Known, TrainError> {
-        let d_in = feed.d_in();
-        let (mut moments, mut second_moment) = (RowMoments::new(d_in), SecondMoment::new(d_in));
-        let mut sample = Sample::new(feed.rows(), d_in);
-        chunks(feed, measured_rows(self.parameters.d_sae()), |done, x| {
-            moments.add(x);
-            self.threads.install(|| second_moment.add(x));
+        let d_out = feed.d_out();
+        let (mut moments, mut second_moment) = (RowMoments::new(d_out), SecondMoment::new(d_out));
+        let mut sample = Sample::new(feed.rows(), feed.d_in());
+        let mut targets = feed.has_target().then(|| Sample::new(feed.rows(), d_out));
+        chunks(feed, measured_rows(self.parameters.d_sae()), |done, x, target| {
+            moments.add(target);
+            self.threads.install(|| second_moment.add(target));
             sample.add(done, x);
+            if let Some(targets) = &mut targets {
+                targets.add(done, target);
+            }
             self.go_on(x.nrows())
         })?;
-        Ok(Known { mean: moments.mean(), variance: moments.squared_deviation(), second_moment, sample })
+        Ok(Known {
+            mean: moments.mean(),
+            variance: moments.squared_deviation(),
+            second_moment,
+            sample,
+            targets,
+        })
     }
 
     /// The step that values are rounded to for the rate, by the error on the sample; 0 where codes are bits.
-    fn step(&self, sample: ArrayView2<f32>) -> Result<f64, TrainError> {
+    fn step(&self, sample: ArrayView2<f32>, targets: Option<ArrayView2<f32>>) -> Result<f64, TrainError> {
         if self.model.architecture.kind().is_none() || sample.nrows() == 0 {
             return Ok(0.0);
         }
         let mut x = sample.to_owned();
-        if self.model.layer_norm {
-            layer_norm(x.view_mut());
-        }
+        let norms = self.model.layer_norm.then(|| layer_norm(x.view_mut()));
+        let targets = targets.map(|targets| taken(norms.as_deref(), targets));
+        let targets = targets.as_ref().unwrap_or(&x);
         let (mut error, mut size, mut on) = (0.0, 0.0, 0);
-        for x in x.axis_chunks_iter(ndarray::Axis(0), measured_rows(self.parameters.d_sae())) {
+        let together = measured_rows(self.parameters.d_sae());
+        let chunks = x.axis_chunks_iter(ndarray::Axis(0), together);
+        for (x, target) in chunks.zip(targets.axis_chunks_iter(ndarray::Axis(0), together)) {
             let codes = self.model.encode(x)?;
             let y = self.model.decode(&codes)?;
-            for (&x, &y) in x.iter().zip(&y) {
+            for (&x, &y) in target.iter().zip(&y) {
                 let (x, y) = (f64::from(x), f64::from(y));
                 error += (x - y) * (x - y);
                 size += x * x;
@@ -297,20 +323,18 @@ impl Measuring<'_> {
         let mean = known.mean.mapv(|mean| mean as f32);
         // for a chunk of one row, which has no other beside it
         let mut before: Option<Array1<f32>> = None;
-        through(model, feed, |_, x, norms, codes| {
-            let mut y = model.decode(&codes)?;
+        through(model, feed, |_, _, x, norms, codes| {
+            let y = model.decode(&codes)?;
             let mut shuffled = y.select(ndarray::Axis(0), &derangement(y.nrows(), &mut random));
             if let (1, Some(other)) = (y.nrows(), &before) {
                 shuffled.row_mut(0).assign(other);
             }
             before = Some(y.row(0).to_owned());
-            put_back(norms, &mut y);
-            put_back(norms, &mut shuffled);
             let predicted = mean.broadcast(x.dim()).expect("as wide as the rows");
             self.threads.install(|| {
-                errors.add(x.view(), y.view());
-                of_mean.add(x.view(), predicted);
-                of_shuffled.add(x.view(), shuffled.view());
+                errors.add(x.view(), y.view(), norms);
+                of_mean.add(x.view(), predicted, None);
+                of_shuffled.add(x.view(), shuffled.view(), norms);
             });
             let active = codes.active();
             statistics.add(&active)?;
@@ -334,7 +358,7 @@ impl Measuring<'_> {
     }
 
     fn pca(&mut self, feed: &Feed, mut pca: Pca, variance: f64) -> Result<Control, TrainError> {
-        chunks(feed, measured_rows(self.parameters.d_sae()), |_, x| {
+        chunks(feed, measured_rows(self.parameters.d_sae()), |_, _, x| {
             self.threads.install(|| pca.add(x));
             self.go_on(x.nrows())
         })?;

@@ -1,4 +1,5 @@
-//! A linear decoder fitted to codes by ridge regression, in the dual form: its cost does not grow with d_sae².
+//! A linear decoder fitted to codes by ridge regression, through whichever is smaller: products of features, or of rows (the dual form), so
+//! that its cost does not grow with d_sae².
 
 use super::Codes;
 use bae_kernels::{Isa, product};
@@ -11,13 +12,18 @@ const FEATURES: usize = 2048;
 /// Rounds of conjugate gradients, at most: with the penalties in use the error is settled by then.
 pub(super) const ROUNDS: usize = 24;
 
+/// Share of the squared residual that is left where a solution is good enough: 32-bit numbers do not settle it much further.
+const SETTLED: f64 = 1e-8;
+
 /// Codes of rows, made ready for decoders to be fitted to them.
 pub(super) struct Ridge<'a> {
     codes: &'a Codes,
     /// Of each feature over the rows, `[d_sae]`.
     means: Vec<f64>,
-    /// Products of the centred codes of two rows, `[n, n]`.
+    /// Hᵀ H `[d_sae, d_sae]` of the centred codes where features are fewer than rows, H Hᵀ `[n, n]` otherwise.
     products: Array2<f32>,
+    of_features: bool,
+    rows: usize,
     isa: Isa,
 }
 
@@ -28,50 +34,65 @@ pub(super) struct Decoder {
 }
 
 impl<'a> Ridge<'a> {
-    /// Products of all pairs of rows, on the current rayon pool. 4 n² bytes.
+    /// Products of all pairs, on the current rayon pool.
     pub fn new(codes: &'a Codes) -> Self {
         let isa = Isa::best();
         let active = codes.active();
         let (rows, d_sae) = (active.rows(), active.features());
         let means = means(codes);
-        let mut products = Array2::zeros((rows, rows));
-        for features in blocks(d_sae) {
-            let part = dense(codes, &means, features);
-            product::add_product(isa, part.view(), part.t(), products.view_mut());
+        let of_features = d_sae < rows;
+        let mut products = Array2::zeros([(rows, rows), (d_sae, d_sae)][usize::from(of_features)]);
+        if of_features {
+            let all = dense(codes, &means, 0..d_sae);
+            product::add_product(isa, all.t(), all.view(), products.view_mut());
+        } else {
+            for features in blocks(d_sae) {
+                let part = dense(codes, &means, features);
+                product::add_product(isa, part.view(), part.t(), products.view_mut());
+            }
         }
-        Self { codes, means, products, isa }
+        Self { codes, means, products, of_features, rows, isa }
     }
 
     /// Begins to fit the decoder that makes `targets` `[n, d_out]` with the least squared error and `penalty` times the squared weights;
     /// the penalty is in units of a row's mean squared code.
     pub fn start(&self, targets: ArrayView2<f32>, penalty: f64) -> Solver<'_> {
-        let rows = targets.nrows().max(1) as f64;
+        let rows = self.rows.max(1) as f64;
         let mean = targets.fold_axis(Axis(0), 0.0, |sum, &y| sum + f64::from(y)) / rows;
         let size = self.products.diag().iter().map(|&k| f64::from(k)).sum::<f64>() / rows;
-        let mut residual = targets.to_owned();
-        for mut row in residual.rows_mut() {
+        let mut centred = targets.to_owned();
+        for mut row in centred.rows_mut() {
             row.zip_mut_with(&mean, |y, &mean| *y = (f64::from(*y) - mean) as f32);
         }
+        let residual = if self.of_features { self.features_times(&centred) } else { centred };
+        let squares = column_products(&residual, &residual);
         Solver {
             ridge: self,
             lambda: (penalty * size) as f32,
             // codes that never change say nothing
             rounds: if size > 0.0 { ROUNDS } else { 0 },
             mean,
-            weights: Array2::zeros(targets.dim()),
+            weights: Array2::zeros(residual.dim()),
             direction: residual.clone(),
-            squares: column_products(&residual, &residual),
+            begun: squares.iter().sum(),
+            squares,
             residual,
         }
     }
 
-    fn decoder(&self, weights: &Array2<f32>, mean: &Array1<f64>) -> Decoder {
+    /// Hᵀ · `of_rows`, `[d_sae, d_out]`.
+    fn features_times(&self, of_rows: &Array2<f32>) -> Array2<f32> {
         let d_sae = self.means.len();
-        let mut w_dec = Array2::zeros((d_sae, mean.len()));
+        let mut out = Array2::zeros((d_sae, of_rows.ncols()));
         for features in blocks(d_sae) {
             let part = dense(self.codes, &self.means, features.clone());
-            product::add_product(self.isa, part.t(), weights.view(), w_dec.slice_mut(s![features, ..]));
+            product::add_product(self.isa, part.t(), of_rows.view(), out.slice_mut(s![features, ..]));
         }
+        out
+    }
+
+    fn decoder(&self, weights: &Array2<f32>, mean: &Array1<f64>) -> Decoder {
+        let w_dec = if self.of_features { weights.clone() } else { self.features_times(weights) };
         let mut b_dec = mean.clone();
         for (row, &code) in w_dec.rows().into_iter().zip(&self.means) {
             b_dec.zip_mut_with(&row, |b, &w| *b -= code * f64::from(w));
@@ -80,7 +101,7 @@ impl<'a> Ridge<'a> {
     }
 }
 
-/// Conjugate gradients (Hestenes & Stiefel 1952) on (K + λI) A = Y, column by column; W = Hᵀ A.
+/// Conjugate gradients (Hestenes & Stiefel 1952), column by column, on (Hᵀ H + λI) W = Hᵀ Y, or on (H Hᵀ + λI) A = Y with W = Hᵀ A.
 pub(super) struct Solver<'a> {
     ridge: &'a Ridge<'a>,
     lambda: f32,
@@ -91,6 +112,8 @@ pub(super) struct Solver<'a> {
     residual: Array2<f32>,
     direction: Array2<f32>,
     squares: Vec<f64>,
+    /// Their sum at the start.
+    begun: f64,
 }
 
 impl Solver<'_> {
@@ -116,6 +139,9 @@ impl Solver<'_> {
             }
         }
         *squares = next;
+        if squares.iter().sum::<f64>() <= SETTLED * self.begun {
+            self.rounds = 0;
+        }
         true
     }
 

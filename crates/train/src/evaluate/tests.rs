@@ -112,6 +112,39 @@ fn a_perfect_model_and_its_controls() {
     assert_eq!(all.missing, Default::default());
 }
 
+/// Switches that write along other directions of another width, in other units: each control is held to the targets, not to the rows.
+#[test]
+fn a_perfect_transcoder_and_its_controls() {
+    let (x, mut parameters) = switches(600, 16);
+    let mut random = ChaCha8Rng::seed_from_u64(11);
+    parameters.w_dec = Array2::from_shape_simple_fn((16, 5), || 100.0 * (random.random::<f32>() - 0.5));
+    parameters.b_dec = Array1::from_elem(5, -900.0);
+    for model in [bits(&parameters, false), values(kind("relu", 1), parameters.clone())] {
+        let target = model.decode(&model.encode(x.view()).unwrap()).unwrap();
+        let data = dataset(&[&x]).with_target(dataset(&[&target])).unwrap();
+        let all = |data: &Dataset| {
+            let rows = RowSet::all(600);
+            evaluate_with_controls(&model, data, &rows, &EvaluationOptions::default(), |_, _| true)
+                .unwrap()
+                .all
+        };
+        let EvaluationFigures { reconstruction, controls, missing, .. } = all(&data);
+        assert_eq!(reconstruction.mse, 0.0);
+        assert_eq!(missing, Default::default());
+        let Controls { mean_prediction, pca, shuffled_codes, frozen_encoder, frozen_decoder } = controls;
+        assert!(mean_prediction.reconstruction.explained_variance.abs() < 1e-6);
+        // four of the five dimensions there are
+        let pca = pca.unwrap();
+        assert!(pca.rank == Some(4) && pca.reconstruction.explained_variance > 0.5, "{pca:?}");
+        let shuffled = shuffled_codes.unwrap();
+        assert!((shuffled.reconstruction.fvu - 2.0).abs() < 0.2, "{shuffled:?}");
+        for control in [frozen_encoder.unwrap(), frozen_decoder.unwrap()] {
+            let explained = control.reconstruction.explained_variance;
+            assert!((0.0..0.97).contains(&explained), "{control:?}");
+        }
+    }
+}
+
 #[test]
 fn a_frozen_encoder_is_on_as_often_as_the_model() {
     let (x, parameters) = switches(800, 12);
@@ -166,7 +199,16 @@ fn figures_are_those_of_codes_and_reconstruction() {
 /// Values rounded to the reported step add about a hundredth of the error.
 #[test]
 fn the_step_adds_as_much_error_as_it_says() {
-    let (x, parameters) = (random_rows(3000, 24), random_parameters(24, 60));
+    // most of a row is along a few of its axes, and the model leaves out the rest
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let x = Array2::from_shape_simple_fn((3000, 24), || {
+        let large = random.random::<f32>() < 0.3;
+        random.random::<f32>() * if large { 4.0 } else { 0.5 }
+    });
+    let mut parameters = Parameters::zeros(24, 24, 24);
+    for j in 0..24 {
+        (parameters.w_enc[[j, j]], parameters.w_dec[[j, j]]) = (0.5, 2.0);
+    }
     let model = values(kind("topk", 8), parameters.clone());
     let ControlledEvaluation { all, .. } = of(&model, &x);
     let step = all.rate_step.unwrap();
@@ -177,11 +219,11 @@ fn the_step_adds_as_much_error_as_it_says() {
         let length = f64::from(row.dot(&row)).sqrt();
         (((f64::from(h) * length / step).floor() + 0.5) * step / length) as f32
     });
-    let rounded = bae_codes::ValueMatrix::new(60, ends.to_vec(), features.to_vec(), rounded.collect());
+    let rounded = bae_codes::ValueMatrix::new(24, ends.to_vec(), features.to_vec(), rounded.collect());
     let y = model.backend.decode_values(&model.architecture, &rounded).unwrap();
     let mse = (&y - &x).mapv(|e| f64::from(e) * f64::from(e)).mean().unwrap();
     let added = mse / all.reconstruction.mse - 1.0;
-    assert!((0.005..0.02).contains(&added), "{added}");
+    assert!((0.008..0.013).contains(&added), "{added}");
 }
 
 #[test]
