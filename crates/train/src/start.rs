@@ -113,7 +113,7 @@ fn draw(
     cancel: &AtomicBool,
 ) -> Result<(Parameters, Option<f64>), TrainError> {
     let Plan { entropy_weight, d_sae, .. } = *plan;
-    let begin = plan.kind.map_or(Begin::Bits, |kind| kind.recipe().start);
+    let begin = plan.kind.map_or(Begin::Quantiser, |kind| kind.recipe().start);
     if let (Some(kind), Begin::Fitted) = (plan.kind, begin) {
         let going_on = |_| !cancel.load(Ordering::Relaxed);
         let fitted = kind.fit(rows, d_sae, random, &going_on);
@@ -124,7 +124,7 @@ fn draw(
         parameters.add_per_feature(kind);
         return Ok((parameters, None));
     }
-    let quantiser = Quantiser { rows, typical: size, entropy_weight, d_sae };
+    let quantiser = Quantiser { rows, typical: size, entropy_weight, d_sae, kind: plan.kind };
     let (mut parameters, step) = quantiser.draw(random, cancel)?;
     if let Some(kind) = plan.kind {
         parameters.add_per_feature(kind);
