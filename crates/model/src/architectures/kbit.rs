@@ -1,5 +1,5 @@
 use super::levels::Levels;
-use super::{Begin, Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
+use super::{Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
 use ndarray::ArrayView2;
 use std::ops::RangeInclusive;
 
@@ -28,7 +28,7 @@ impl KBit {
 impl Named for KBit {
     const NAME: &'static str = "kbit";
     const OPTIONS: &'static [&'static str] = &["bits", "gradientWidth", "entropyWeight"];
-    const RECIPE: Recipe = Recipe { bits: Some(2), gradient_width: Some(0.25), entropy_weight: 6e-4, start: Begin::Quantiser, ..Recipe::PLAIN };
+    const RECIPE: Recipe = Recipe { bits: Some(2), ..Recipe::QUANTISED };
 
     fn with(settings: &Settings) -> Result<Self, String> {
         match settings.bits {

@@ -1,5 +1,5 @@
 use super::levels::Levels;
-use super::{Begin, Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
+use super::{Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
 use ndarray::ArrayView2;
 use std::ops::RangeInclusive;
 
@@ -21,7 +21,7 @@ impl Ternary {
 impl Named for Ternary {
     const NAME: &'static str = "ternary";
     const OPTIONS: &'static [&'static str] = &["gradientWidth", "entropyWeight"];
-    const RECIPE: Recipe = Recipe { gradient_width: Some(0.25), entropy_weight: 6e-4, start: Begin::Quantiser, ..Recipe::PLAIN };
+    const RECIPE: Recipe = Recipe::QUANTISED;
 
     fn with(settings: &Settings) -> Result<Self, String> {
         Ok(Self { width: settings.width()? })

@@ -289,6 +289,7 @@ impl Ray {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::architectures::{KBit, Ternary};
     use rand::SeedableRng;
     use rand_distr::{Distribution, StandardNormal};
 
@@ -321,6 +322,42 @@ mod tests {
         let error = error(&parameters, &rows);
         // the dead zone is 1.3 steps wide, all other cells one
         assert!((1.0..2.0).contains(&(error / (step * step / 12.0))), "{error} {step}");
+    }
+
+    #[test]
+    fn levels_and_signs_stand_for_several_bits() {
+        let rows = gaussian(4000, &[2.0, 1.6, 1.2, 0.9, 0.6, 0.4], 6);
+        let bits = draw(&rows, 0.01, 200).0;
+        let used = |parameters: &Parameters| {
+            parameters.w_dec.rows().into_iter().filter(|row| row.iter().any(|&w| w != 0.0)).count()
+        };
+        let of_kind = |kind, d_sae| {
+            let quantiser =
+                Quantiser { rows: rows.view(), typical: 1.0, entropy_weight: 0.01, d_sae, kind: Some(kind) };
+            let random = &mut ChaCha8Rng::seed_from_u64(3);
+            let (parameters, step) = quantiser.draw(random, &AtomicBool::new(false)).unwrap();
+            let (model, architecture) = (Sae::new(&parameters, 1), Architecture::of(kind));
+            let codes = model.values(&architecture, rows.view()).unwrap();
+            let decoded = model.decode_values(&architecture, &codes).unwrap();
+            let error = (&rows - &decoded).mapv(|e| f64::from(e) * f64::from(e)).mean().unwrap();
+            (used(&parameters), error, step)
+        };
+        for (kind, fewer) in [
+            (Kind::Ternary(Ternary { width: 0.25 }), 1.6),
+            (Kind::KBit(KBit { bits: 1, width: 0.25 }), 1.0),
+            (Kind::KBit(KBit { bits: 2, width: 0.25 }), 2.0),
+            (Kind::KBit(KBit { bits: 4, width: 0.25 }), 4.0),
+        ] {
+            let (count, got, step) = of_kind(kind, 200);
+            assert_eq!(step, quantiser_step(0.01, 6));
+            assert!(count as f64 * fewer <= used(&bits) as f64, "{kind:?}: {count} of {}", used(&bits));
+            // the steps of a feature are alike, those of bits are each where their rows are
+            assert!(got < 1.1 * error(&bits, &rows), "{kind:?}: {got}");
+            for room in [1, 3, count - 1] {
+                let (count, _, coarser) = of_kind(kind, room);
+                assert!(count <= room && coarser > step, "{kind:?}: {count} of {room}");
+            }
+        }
     }
 
     #[test]
