@@ -13,9 +13,9 @@ const GRID = [
   ['topk', 'k', [16, 32, 64]],
   ['batchtopk', 'k', [16, 64]],
   ['matryoshka-batchtopk', 'k', [32]],
-  ['relu', 'sparsityWeight', [0.5, 1]],
-  ['jumprelu', 'sparsityWeight', [0.5, 1]],
-  ['gated', 'sparsityWeight', [1]],
+  ['relu', 'sparsityWeight', [1.5e-3, 3e-3]],
+  ['jumprelu', 'sparsityWeight', [5e-4, 1e-3]],
+  ['gated', 'sparsityWeight', [7e-3]],
   ['pca', 'dSae', [32, 128]],
   ['snmf', 'dSae', [256]],
 ]
