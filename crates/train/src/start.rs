@@ -24,6 +24,10 @@ pub(crate) struct Start {
 
 /// Input noise of the default recipe, in quantiser steps: it keeps rows from being learnt by heart.
 const NOISE: f64 = 0.16;
+/// That of architectures that start from random directions, in root mean squares of an ordinary row (docs/architectures.md).
+const TIED_NOISE: f64 = 0.5;
+/// Bias that random directions may start with, likewise.
+const BELOW: f32 = -2.0;
 
 impl Start {
     /// Measures a sample of the training rows and draws the first parameters. Takes the [`moments`] of all of them. Runs on
@@ -59,17 +63,17 @@ impl Start {
             return Ok(Self { spaces, parameters, noise: 0.0 });
         }
         let Some(target) = target else {
-            let (parameters, step) = draw(plan, input.rows.view(), input.size, &mut random, cancel)?;
-            let noise = step.map_or(0.0, |step| (NOISE * step) as f32);
-            return Ok(Self { spaces, parameters: input.centring.fold(&parameters), noise });
+            let Drawn { parameters, noise, .. } =
+                draw(plan, input.rows.view(), input.size, &mut random, cancel)?;
+            return Ok(Self { spaces, parameters: input.centring.fold(&parameters), noise: noise as f32 });
         };
         let both = (input.rows.view(), target.rows.view());
         let prediction = Prediction::fit(both, (input.size, target.size), &mut random, cancel)?;
         let predicted = prediction.of(input.rows.view());
         let size = Typical::measure(predicted.view()).rms;
-        let (parameters, step) = draw(plan, predicted.view(), size, &mut random, cancel)?;
+        let Drawn { parameters, noise_of_z, .. } = draw(plan, predicted.view(), size, &mut random, cancel)?;
         let parameters = prediction.before(parameters);
-        let noise = step.map_or(0.0, |_| (NOISE / gain(&parameters)) as f32);
+        let noise = (noise_of_z / gain(&parameters)) as f32;
         Ok(Self { spaces, parameters: input.centring.fold_to(&target.centring, &parameters), noise })
     }
 }
@@ -104,32 +108,47 @@ impl Side {
     }
 }
 
-/// Draws an autoencoder of `rows`, whose ordinary ones have mean 0 and the root mean square `size`; of a quantiser, with its step.
+/// A first autoencoder.
+struct Drawn {
+    parameters: Parameters,
+    /// Standard deviation of the noise that is to be on its rows ...
+    noise: f64,
+    /// ... and of that on its pre-activations, which this is to come to.
+    noise_of_z: f64,
+}
+
+/// Draws an autoencoder of `rows`, whose ordinary ones have mean 0 and the root mean square `size`.
 fn draw(
     plan: &Plan,
     rows: ArrayView2<f32>,
     size: f32,
     random: &mut ChaCha8Rng,
     cancel: &AtomicBool,
-) -> Result<(Parameters, Option<f64>), TrainError> {
+) -> Result<Drawn, TrainError> {
     let Plan { entropy_weight, d_sae, .. } = *plan;
-    let begin = plan.kind.map_or(Begin::Bits, |kind| kind.recipe().start);
+    let begin = plan.kind.map_or(Begin::Quantiser, |kind| kind.recipe().start);
     if let (Some(kind), Begin::Fitted) = (plan.kind, begin) {
         let going_on = |_| !cancel.load(Ordering::Relaxed);
         let fitted = kind.fit(rows, d_sae, random, &going_on);
-        return Ok((fitted.expect("what is fitted has a fit")?, None));
+        let parameters = fitted.expect("what is fitted has a fit")?;
+        return Ok(Drawn { parameters, noise: 0.0, noise_of_z: 0.0 });
     }
-    if let (Some(kind), Begin::Tied) = (plan.kind, begin) {
+    if let (Some(kind), Begin::Tied | Begin::TiedBelow) = (plan.kind, begin) {
         let mut parameters = initial::tied(random, rows.ncols(), d_sae);
+        if begin == Begin::TiedBelow {
+            parameters.b_enc.fill(BELOW * size);
+        }
         parameters.add_per_feature(kind);
-        return Ok((parameters, None));
+        // the columns of the encoder are of norm 1
+        let noise = TIED_NOISE * f64::from(size);
+        return Ok(Drawn { parameters, noise, noise_of_z: noise });
     }
-    let quantiser = Quantiser { rows, typical: size, entropy_weight, d_sae };
+    let quantiser = Quantiser { rows, typical: size, entropy_weight, d_sae, kind: plan.kind };
     let (mut parameters, step) = quantiser.draw(random, cancel)?;
     if let Some(kind) = plan.kind {
         parameters.add_per_feature(kind);
     }
-    Ok((parameters, Some(step)))
+    Ok(Drawn { parameters, noise: NOISE * step, noise_of_z: NOISE })
 }
 
 /// By how much noise of the input is larger in the pre-activations: the root mean square norm of the encoder's columns, of features

@@ -36,8 +36,7 @@ impl BaeStochastic {
 impl Named for BaeStochastic {
     const NAME: &'static str = "bae-stochastic";
     const OPTIONS: &'static [&'static str] = &["gradientWidth", "entropyWeight"];
-    const RECIPE: Recipe =
-        Recipe { gradient_width: Some(0.25), entropy_weight: 6e-4, start: super::Begin::Bits, ..Recipe::PLAIN };
+    const RECIPE: Recipe = Recipe::QUANTISED;
 
     fn with(settings: &Settings) -> Result<Self, String> {
         Ok(Self { temperature: settings.width()?, seed: settings.seed })

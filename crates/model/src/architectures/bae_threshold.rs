@@ -16,8 +16,7 @@ pub struct BaeThreshold {
 impl Named for BaeThreshold {
     const NAME: &'static str = "bae-threshold";
     const OPTIONS: &'static [&'static str] = &["gradientWidth", "entropyWeight"];
-    const RECIPE: Recipe =
-        Recipe { gradient_width: Some(0.25), entropy_weight: 6e-4, start: super::Begin::Bits, ..Recipe::PLAIN };
+    const RECIPE: Recipe = Recipe::QUANTISED;
 
     fn with(settings: &Settings) -> Result<Self, String> {
         Ok(Self { temperature: settings.width()? })

@@ -1,5 +1,5 @@
 use super::relu::l1;
-use super::{Auxiliary, Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
+use super::{Auxiliary, Begin, Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
 use crate::Parameters;
 use ndarray::{Array1, ArrayView2, Zip};
 
@@ -28,7 +28,7 @@ impl Gated {
 impl Named for Gated {
     const NAME: &'static str = "gated";
     const OPTIONS: &'static [&'static str] = &["sparsityWeight"];
-    const RECIPE: Recipe = Recipe { sparsity_weight: 5e-3, ..Recipe::PLAIN };
+    const RECIPE: Recipe = Recipe { sparsity_weight: 7e-3, start: Begin::TiedBelow, ..Recipe::PLAIN };
 
     fn with(_: &Settings) -> Result<Self, String> {
         Ok(Self)

@@ -16,7 +16,7 @@ pub struct JumpRelu {
 impl Named for JumpRelu {
     const NAME: &'static str = "jumprelu";
     const OPTIONS: &'static [&'static str] = &["sparsityWeight", "gradientWidth"];
-    const RECIPE: Recipe = Recipe { gradient_width: Some(0.05), sparsity_weight: 1e-3, ..Recipe::PLAIN };
+    const RECIPE: Recipe = Recipe { gradient_width: Some(0.5), sparsity_weight: 1e-3, ..Recipe::PLAIN };
 
     fn with(settings: &Settings) -> Result<Self, String> {
         Ok(Self { bandwidth: settings.width()? })
@@ -29,7 +29,8 @@ impl Named for JumpRelu {
 
 impl<T: Real> Coding<T> for JumpRelu {
     fn per_feature(&self) -> &'static [(&'static str, f32)] {
-        &[("threshold", 0.01)]
+        // about one feature in fifteen is on: a few hundred steps move thresholds too little to get there from 0
+        &[("threshold", 1.5)]
     }
 
     fn encode(&self, z: ArrayView2<T>, tensors: &Tensors<T>, pass: Pass) -> Entries<T> {

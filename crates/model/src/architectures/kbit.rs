@@ -1,6 +1,7 @@
 use super::levels::Levels;
 use super::{Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
 use ndarray::ArrayView2;
+use std::ops::RangeInclusive;
 
 /// h = the whole number from 0 to 2^bits − 1 that is nearest to z: more bits a feature in place of more features. With one bit it is a
 /// Binary Autoencoder whose thresholds are at ½.
@@ -19,7 +20,7 @@ impl KBit {
     /// Bits of a feature at most: a level's share in a batch should be more than a row.
     pub const MOST: u32 = 8;
 
-    fn levels(&self) -> Levels {
+    fn coding(&self) -> Levels {
         Levels { lowest: 0, steps: (1 << self.bits) - 1, width: self.width }
     }
 }
@@ -27,7 +28,7 @@ impl KBit {
 impl Named for KBit {
     const NAME: &'static str = "kbit";
     const OPTIONS: &'static [&'static str] = &["bits", "gradientWidth", "entropyWeight"];
-    const RECIPE: Recipe = Recipe { bits: Some(2), gradient_width: Some(0.25), entropy_weight: 6e-4, ..Recipe::PLAIN };
+    const RECIPE: Recipe = Recipe { bits: Some(2), ..Recipe::QUANTISED };
 
     fn with(settings: &Settings) -> Result<Self, String> {
         match settings.bits {
@@ -35,14 +36,18 @@ impl Named for KBit {
             bits => Err(format!("bits is {}: it must be from 1 to {}", bits.unwrap_or(0), Self::MOST)),
         }
     }
+
+    fn levels(&self) -> Option<RangeInclusive<i32>> {
+        Some(self.coding().range())
+    }
 }
 
 impl<T: Real> Coding<T> for KBit {
     fn encode(&self, z: ArrayView2<T>, _: &Tensors<T>, pass: Pass) -> Entries<T> {
-        self.levels().encode(z, pass != Pass::Applied)
+        self.coding().encode(z, pass != Pass::Applied)
     }
 
     fn backward(&self, column: &Column<T>, gradient: &mut [T]) -> Pull<T> {
-        self.levels().backward(column, gradient)
+        self.coding().backward(column, gradient)
     }
 }

@@ -2,6 +2,7 @@ use super::{Column, Entries, Pull, Real};
 use crate::Estimator;
 use bae_codes::entropy::EPSILON;
 use ndarray::ArrayView2;
+use std::ops::RangeInclusive;
 
 /// Codes that are whole numbers from `lowest` to `lowest` + `steps`: as many steps up as thresholds lie below z, halfway between
 /// neighbours. So h = round(z), held within these bounds.
@@ -16,6 +17,10 @@ pub(super) struct Levels {
 }
 
 impl Levels {
+    pub fn range(&self) -> RangeInclusive<i32> {
+        self.lowest..=self.lowest + self.steps as i32
+    }
+
     pub fn encode<T: Real>(&self, z: ArrayView2<T>, learns: bool) -> Entries<T> {
         let reach = T::of(Estimator::Sigmoid { width: self.width }.window().expect("it ends"));
         let (first, last) = (self.threshold::<T>(0), self.threshold::<T>(self.steps - 1));

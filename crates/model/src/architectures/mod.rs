@@ -17,6 +17,7 @@ use crate::{Architecture, ModelError, Objective, Parameters};
 use ndarray::{ArrayView2, ArrayViewMut1};
 use rand_chacha::ChaCha8Rng;
 use std::fmt::Debug;
+use std::ops::RangeInclusive;
 
 /// How pre-activations become codes, and how gradients go back: all that architectures differ in.
 ///
@@ -178,6 +179,13 @@ macro_rules! architectures {
             pub fn recipe(&self) -> Recipe {
                 match self {
                     $(Kind::$Type(_) => <$Type as Named>::RECIPE),*
+                }
+            }
+
+            /// [`Named::levels`].
+            pub fn levels(&self) -> Option<RangeInclusive<i32>> {
+                match self {
+                    $(Kind::$Type(named) => named.levels()),*
                 }
             }
 

@@ -1,4 +1,4 @@
-use super::{Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
+use super::{Begin, Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
 use ndarray::ArrayView2;
 
 /// h = max(z, 0), with an L1 penalty: the first sparse autoencoders (Bricken et al. 2023; Cunningham et al. 2023).
@@ -13,7 +13,7 @@ pub struct Relu {
 impl Named for Relu {
     const NAME: &'static str = "relu";
     const OPTIONS: &'static [&'static str] = &["sparsityWeight"];
-    const RECIPE: Recipe = Recipe { sparsity_weight: 5e-3, ..Recipe::PLAIN };
+    const RECIPE: Recipe = Recipe { sparsity_weight: 3e-3, start: Begin::TiedBelow, ..Recipe::PLAIN };
 
     fn with(_: &Settings) -> Result<Self, String> {
         Ok(Self { by_norm: true })

@@ -1,6 +1,7 @@
 use crate::{Architecture, ModelError, Parameters};
 use ndarray::ArrayView2;
 use rand_chacha::ChaCha8Rng;
+use std::ops::RangeInclusive;
 
 /// What an architecture can be asked for, beside its name.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,6 +57,12 @@ pub trait Named: Sized {
     /// What is wrong with one of them, and what it may be.
     fn with(settings: &Settings) -> Result<Self, String>;
 
+    /// Lowest and highest code where codes are whole numbers, halfway between which their thresholds lie: 0 to a number above it, or
+    /// −1 to 1. `None` for all others.
+    fn levels(&self) -> Option<RangeInclusive<i32>> {
+        None
+    }
+
     /// What a trained model becomes where it is saved and applied: its parameters are changed, its new architecture is returned.
     /// `None` where it stays what it is.
     fn applied(&self, _parameters: &mut Parameters) -> Option<Architecture> {
@@ -78,7 +85,7 @@ pub trait Named: Sized {
     }
 }
 
-/// What training takes unless told otherwise: found by `npm run experiment:architectures` (docs/comparison.md).
+/// What training takes unless told otherwise: docs/architectures.md has the trials.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Recipe {
     /// Features that are on in a row, where that is fixed.
@@ -102,8 +109,11 @@ pub struct Recipe {
 pub enum Begin {
     /// Random directions: the encoder is the decoder turned round.
     Tied,
-    /// The quantiser that Binary Autoencoders start from.
-    Bits,
+    /// The same, with biases of minus twice what pre-activations of ordinary rows vary by: about one feature in fifty is on. A few
+    /// hundred steps move biases too little to get there from 0.
+    TiedBelow,
+    /// A quantiser ([`crate::initial::Quantiser`]): of bits, or of the levels that a feature's code has.
+    Quantiser,
     /// What [`super::Kind::fit`] finds; no step follows.
     Fitted,
 }
@@ -114,9 +124,18 @@ impl Recipe {
         k: None,
         bits: None,
         gradient_width: None,
-        learning_rate: 1e-3,
+        learning_rate: 2e-3,
         sparsity_weight: 0.0,
         entropy_weight: 0.0,
         start: Begin::Tied,
+    };
+
+    /// Of the Binary Autoencoder's relatives: its own.
+    pub const QUANTISED: Self = Self {
+        gradient_width: Some(0.25),
+        learning_rate: 2e-4,
+        entropy_weight: 6e-4,
+        start: Begin::Quantiser,
+        ..Self::PLAIN
     };
 }

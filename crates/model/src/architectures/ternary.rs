@@ -1,6 +1,7 @@
 use super::levels::Levels;
 use super::{Coding, Column, Entries, Named, Pass, Pull, Real, Recipe, Settings, Tensors};
 use ndarray::ArrayView2;
+use std::ops::RangeInclusive;
 
 /// h = −1, 0 or 1, whichever is nearest to z: at most log2 3 bits a feature.
 ///
@@ -12,7 +13,7 @@ pub struct Ternary {
 }
 
 impl Ternary {
-    fn levels(&self) -> Levels {
+    fn coding(&self) -> Levels {
         Levels { lowest: -1, steps: 2, width: self.width }
     }
 }
@@ -20,19 +21,23 @@ impl Ternary {
 impl Named for Ternary {
     const NAME: &'static str = "ternary";
     const OPTIONS: &'static [&'static str] = &["gradientWidth", "entropyWeight"];
-    const RECIPE: Recipe = Recipe { gradient_width: Some(0.25), entropy_weight: 6e-4, ..Recipe::PLAIN };
+    const RECIPE: Recipe = Recipe::QUANTISED;
 
     fn with(settings: &Settings) -> Result<Self, String> {
         Ok(Self { width: settings.width()? })
+    }
+
+    fn levels(&self) -> Option<RangeInclusive<i32>> {
+        Some(self.coding().range())
     }
 }
 
 impl<T: Real> Coding<T> for Ternary {
     fn encode(&self, z: ArrayView2<T>, _: &Tensors<T>, pass: Pass) -> Entries<T> {
-        self.levels().encode(z, pass != Pass::Applied)
+        self.coding().encode(z, pass != Pass::Applied)
     }
 
     fn backward(&self, column: &Column<T>, gradient: &mut [T]) -> Pull<T> {
-        self.levels().backward(column, gradient)
+        self.coding().backward(column, gradient)
     }
 }

@@ -1,10 +1,12 @@
 use super::components::{principal_directions, rms};
 use super::two_valued::TwoValued;
-use crate::{Architecture, Backend, Cpu, Estimator, ModelError, Parameters};
+use crate::architectures::Kind;
+use crate::{Architecture, Backend, Cpu, Estimator, ModelError, Parameters, Sae};
 use bae_kernels::{Isa, product};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicBool;
 
 /// The step of a uniform quantiser at which one more bit is worth `entropy_weight`, in the units of the data.
@@ -21,6 +23,8 @@ pub fn quantiser_step(entropy_weight: f64, d_in: usize) -> f64 {
 /// Along each principal direction of that and to either side of its zero, features stand at equal steps, like the marks of a
 /// ruler; the nth is on where the nth mark is passed. Strong directions get many, weak ones none, as reverse
 /// water-filling (Cover & Thomas, section 10.3.3) asks. No feature is on in more than about half of the rows.
+///
+/// A feature whose code has levels stands for as many neighbouring marks; one whose code has a sign, for the same mark on either side.
 pub struct Quantiser<'a> {
     /// A sample of the training rows, in the training space, `[n, d_in]`.
     pub rows: ArrayView2<'a, f32>,
@@ -30,6 +34,8 @@ pub struct Quantiser<'a> {
     pub entropy_weight: f64,
     /// Features there may be.
     pub d_sae: usize,
+    /// What is to start: of bits unless [`Kind::levels`] says otherwise.
+    pub kind: Option<Kind>,
 }
 
 /// Outliers are longer than this many ordinary rows.
@@ -43,15 +49,22 @@ const GAP: f64 = 4.0;
 /// Directions looked at, at most.
 const DIRECTIONS: usize = 512;
 
-/// A feature: on where the projection passes `mark`, adding `jump` along the direction.
+/// A mark, and the middle of what passes it and not the next.
 struct Mark {
+    mark: f64,
+    level: f64,
+}
+
+/// A feature of a ray: z = gain · (projection to its side) + bias, and each step of the code adds `jump` along the direction.
+struct OfRay {
     direction: usize,
     side: f32,
-    mark: f64,
+    gain: f64,
+    bias: f64,
     jump: f64,
 }
 
-/// Projections of all rows on one side of one direction, ascending.
+/// Projections of all rows on one side of one direction, ascending; their sizes where codes have a sign.
 struct Ray {
     direction: usize,
     side: f32,
@@ -79,27 +92,36 @@ impl Quantiser<'_> {
             let rows = rest.insert(bits.rest(self.rows));
             directions = principal_directions(rows.view(), count, limit, rng, cancel)?;
         }
-        let rays = rays(rest.as_ref().map_or(self.rows, |rest| rest.view()), &directions)?;
+        let levels = self.kind.and_then(|kind| kind.levels());
+        let signed = levels.as_ref().is_some_and(|levels| *levels.start() < 0);
+        let rays = rays(rest.as_ref().map_or(self.rows, |rest| rest.view()), &directions, signed)?;
         let room = self.d_sae - bits.count();
-        let step = self.affordable_step(&rays, room);
-        let mut marks: Vec<Mark> = rays.iter().flat_map(|ray| ray.marks(step)).collect();
-        marks.truncate(room);
+        let step = self.affordable_step(&rays, room, levels.as_ref());
+        let mut of_rays: Vec<OfRay> =
+            rays.iter().flat_map(|ray| ray.features(step, levels.as_ref())).collect();
+        of_rays.truncate(room);
         let mut parameters = Parameters::zeros(self.rows.ncols(), self.d_sae, self.rows.ncols());
-        parameters.b_enc.fill(-1.0);
+        parameters.b_enc.fill(match &levels {
+            None => -1.0,
+            Some(_) if signed => 0.0,
+            Some(_) => -0.5,
+        });
         for bit in 0..bits.count() {
             let (encode, decode) = (bits.encode.column(bit), bits.decode.row(bit));
-            let scale = length(decode) / step;
+            // as many levels as a bit has are enough: the heaps are 1 apart
+            let (scale, first) = if levels.is_some() { (1.0, 0.5) } else { (length(decode) / step, 0.0) };
             parameters.w_enc.column_mut(bit).assign(&encode.mapv(|w| (f64::from(w) * scale) as f32));
             parameters.w_dec.row_mut(bit).assign(&decode);
-            parameters.b_enc[bit] = (-f64::from(bits.middle[bit]) * scale) as f32;
+            parameters.b_enc[bit] = (first - f64::from(bits.middle[bit]) * scale) as f32;
         }
-        for (mark, feature) in marks.iter().zip(bits.count()..) {
-            let direction = directions.column(mark.direction);
-            let (encode, decode) = (f64::from(mark.side) / step, f64::from(mark.side) * mark.jump);
+        for (of_ray, feature) in of_rays.iter().zip(bits.count()..) {
+            let direction = directions.column(of_ray.direction);
+            let side = f64::from(of_ray.side);
+            let (encode, decode) = (side * of_ray.gain, side * of_ray.jump);
             let encoder = if bits.count() > 0 { bits.of_rest(direction) } else { direction.to_owned() };
             parameters.w_enc.column_mut(feature).assign(&encoder.mapv(|u| (f64::from(u) * encode) as f32));
             parameters.w_dec.row_mut(feature).assign(&direction.mapv(|u| (f64::from(u) * decode) as f32));
-            parameters.b_enc[feature] = (-mark.mark / step) as f32;
+            parameters.b_enc[feature] = of_ray.bias as f32;
         }
         parameters.b_dec = self.mean_error(&parameters, limit);
         Ok((parameters, step))
@@ -114,12 +136,13 @@ impl Quantiser<'_> {
     }
 
     /// The step that the entropy weight asks for, or the smallest larger one that needs no more than `room` features.
-    fn affordable_step(&self, rays: &[Ray], room: usize) -> f64 {
+    fn affordable_step(&self, rays: &[Ray], room: usize, levels: Option<&RangeInclusive<i32>>) -> f64 {
         // no longer than an ordinary row can be along any direction
         let longest = f64::from(OUTLIER * self.typical) * (self.rows.ncols() as f64).sqrt();
         // so that a weight of 0 asks for no endless ruler
         let finest = longest / 4096.0;
-        let fits = |step: f64| rays.par_iter().map(|ray| ray.marks(step).len()).sum::<usize>() <= room;
+        let fits =
+            |step: f64| rays.par_iter().map(|ray| ray.features(step, levels).len()).sum::<usize>() <= room;
         let wanted = quantiser_step(self.entropy_weight, self.rows.ncols()).max(finest);
         if room == 0 || fits(wanted) {
             return wanted;
@@ -135,13 +158,21 @@ impl Quantiser<'_> {
 
     /// Mean over the rows that are no outliers of what the features leave.
     fn mean_error(&self, parameters: &Parameters, limit: f32) -> Array1<f32> {
-        let model = Cpu::new(parameters, 1);
-        let architecture = Architecture::binary(Estimator::Identity);
+        let reconstruct = |rows: ArrayView2<f32>| match self.kind.filter(|kind| kind.levels().is_some()) {
+            Some(kind) => {
+                let (model, architecture) = (Sae::new(parameters, 1), Architecture::of(kind));
+                model.decode_values(&architecture, &model.values(&architecture, rows)?)
+            }
+            None => {
+                let (model, architecture) =
+                    (Cpu::new(parameters, 1), Architecture::binary(Estimator::Identity));
+                model.decode(&architecture, &model.encode(&architecture, rows)?)
+            }
+        };
         let mut sums = Array1::<f64>::zeros(self.rows.ncols());
         let mut count = 0;
         for rows in self.rows.axis_chunks_iter(Axis(0), 2048) {
-            let codes = model.encode(&architecture, rows).expect("finite rows of this width");
-            let decoded = model.decode(&architecture, &codes).expect("codes of this model");
+            let decoded = reconstruct(rows).expect("finite rows of this width");
             for (row, decoded) in rows.axis_iter(Axis(0)).zip(decoded.axis_iter(Axis(0))) {
                 if rms(row) <= limit {
                     count += 1;
@@ -155,18 +186,22 @@ impl Quantiser<'_> {
     }
 }
 
-fn rays(rows: ArrayView2<f32>, directions: &Array2<f32>) -> Result<Vec<Ray>, ModelError> {
+fn rays(rows: ArrayView2<f32>, directions: &Array2<f32>, signed: bool) -> Result<Vec<Ray>, ModelError> {
     let mut projections = Array2::zeros((rows.nrows(), directions.ncols()));
     product::add_product(Isa::best(), rows, directions.view(), projections.view_mut());
     if !projections.iter().all(|z| z.is_finite()) {
         return Err(ModelError::TooLarge);
     }
     let sorted = |direction: usize, side: f32| {
-        let mut values: Vec<f32> = projections.column(direction).iter().map(|z| side * z).collect();
+        let of_side = |z: &f32| if signed { z.abs() } else { side * z };
+        let mut values: Vec<f32> = projections.column(direction).iter().map(of_side).collect();
         values.sort_unstable_by(f32::total_cmp);
         Ray { direction, side, values }
     };
-    Ok((0..2 * directions.ncols()).into_par_iter().map(|at| sorted(at / 2, [1.0, -1.0][at % 2])).collect())
+    let sides: &[f32] = if signed { &[1.0] } else { &[1.0, -1.0] };
+    let count = sides.len();
+    let all = (0..count * directions.ncols()).into_par_iter();
+    Ok(all.map(|at| sorted(at / count, sides[at % count])).collect())
 }
 
 /// Euclidean length.
@@ -175,7 +210,34 @@ fn length(vector: ArrayView1<f32>) -> f64 {
 }
 
 impl Ray {
-    /// The features of this side for quantiser step `step`, from the zero outwards.
+    /// The features of this side for quantiser step `step`, from the zero outwards; `levels` as in [`Kind::levels`].
+    fn features(&self, step: f64, levels: Option<&RangeInclusive<i32>>) -> Vec<OfRay> {
+        let &Self { direction, side, .. } = self;
+        let feature = |gain, bias, jump| OfRay { direction, side, gain, bias, jump };
+        let mut level = 0.0;
+        let mut marks = self.marks(step).into_iter().peekable();
+        let next = || {
+            let Mark { mark, level: mut top } = marks.next()?;
+            Some(match levels {
+                None => feature(1.0 / step, -mark / step, top - std::mem::replace(&mut level, top)),
+                Some(levels) if *levels.start() < 0 => {
+                    feature(0.5 / mark, 0.0, top - std::mem::replace(&mut level, top))
+                }
+                Some(levels) => {
+                    let most = f64::from(*levels.end());
+                    while let Some(next) = marks.next_if(|next| next.mark < mark + (most - 0.5) * step) {
+                        top = next.level;
+                    }
+                    let jump = (top - level) / ((top - mark) / step).ceil().clamp(1.0, most);
+                    level += most * jump;
+                    feature(1.0 / step, 0.5 - mark / step, jump)
+                }
+            })
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    /// The marks of this side for quantiser step `step`, from the zero outwards.
     fn marks(&self, step: f64) -> Vec<Mark> {
         let n = self.values.len();
         // a mark that a single row passes says nothing
@@ -208,13 +270,11 @@ impl Ray {
                 break;
             }
         }
-        let mut level = 0.0;
         let next = passed.iter().skip(1).map(|&(_, below)| below).chain([n]);
-        let of_cell = |(&(mark, below), next): (&(f64, usize), usize)| {
-            // the lower one of two, so that a single far row does not set the level of the last cell
-            let median = f64::from(self.values[(below + next - 1) / 2]);
-            let jump = median - std::mem::replace(&mut level, median);
-            Mark { direction: self.direction, side: self.side, mark, jump }
+        // the lower one of two, so that a single far row does not set the level of the last cell
+        let of_cell = |(&(mark, below), next): (&(f64, usize), usize)| Mark {
+            mark,
+            level: f64::from(self.values[(below + next - 1) / 2]),
         };
         passed.iter().zip(next).map(of_cell).collect()
     }
@@ -229,6 +289,7 @@ impl Ray {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::architectures::{KBit, Ternary};
     use rand::SeedableRng;
     use rand_distr::{Distribution, StandardNormal};
 
@@ -241,7 +302,7 @@ mod tests {
     }
 
     fn draw(rows: &Array2<f32>, entropy_weight: f64, d_sae: usize) -> (Parameters, f64) {
-        let quantiser = Quantiser { rows: rows.view(), typical: 1.0, entropy_weight, d_sae };
+        let quantiser = Quantiser { rows: rows.view(), typical: 1.0, entropy_weight, d_sae, kind: None };
         quantiser.draw(&mut ChaCha8Rng::seed_from_u64(3), &AtomicBool::new(false)).unwrap()
     }
 
@@ -261,6 +322,42 @@ mod tests {
         let error = error(&parameters, &rows);
         // the dead zone is 1.3 steps wide, all other cells one
         assert!((1.0..2.0).contains(&(error / (step * step / 12.0))), "{error} {step}");
+    }
+
+    #[test]
+    fn levels_and_signs_stand_for_several_bits() {
+        let rows = gaussian(4000, &[2.0, 1.6, 1.2, 0.9, 0.6, 0.4], 6);
+        let bits = draw(&rows, 0.01, 200).0;
+        let used = |parameters: &Parameters| {
+            parameters.w_dec.rows().into_iter().filter(|row| row.iter().any(|&w| w != 0.0)).count()
+        };
+        let of_kind = |kind, d_sae| {
+            let quantiser =
+                Quantiser { rows: rows.view(), typical: 1.0, entropy_weight: 0.01, d_sae, kind: Some(kind) };
+            let random = &mut ChaCha8Rng::seed_from_u64(3);
+            let (parameters, step) = quantiser.draw(random, &AtomicBool::new(false)).unwrap();
+            let (model, architecture) = (Sae::new(&parameters, 1), Architecture::of(kind));
+            let codes = model.values(&architecture, rows.view()).unwrap();
+            let decoded = model.decode_values(&architecture, &codes).unwrap();
+            let error = (&rows - &decoded).mapv(|e| f64::from(e) * f64::from(e)).mean().unwrap();
+            (used(&parameters), error, step)
+        };
+        for (kind, fewer) in [
+            (Kind::Ternary(Ternary { width: 0.25 }), 1.6),
+            (Kind::KBit(KBit { bits: 1, width: 0.25 }), 1.0),
+            (Kind::KBit(KBit { bits: 2, width: 0.25 }), 2.0),
+            (Kind::KBit(KBit { bits: 4, width: 0.25 }), 4.0),
+        ] {
+            let (count, got, step) = of_kind(kind, 200);
+            assert_eq!(step, quantiser_step(0.01, 6));
+            assert!(count as f64 * fewer <= used(&bits) as f64, "{kind:?}: {count} of {}", used(&bits));
+            // the steps of a feature are alike, those of bits are each where their rows are
+            assert!(got < 1.1 * error(&bits, &rows), "{kind:?}: {got}");
+            for room in [1, 3, count - 1] {
+                let (count, _, coarser) = of_kind(kind, room);
+                assert!(count <= room && coarser > step, "{kind:?}: {count} of {room}");
+            }
+        }
     }
 
     #[test]
