@@ -137,7 +137,8 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Encodes hidden states `[rows, dIn]` to bits `[rows, dSae]`.
+   * Encodes hidden states `[rows, dIn]` to bits `[rows, dSae]`; where codes hold values, the bits say which features are on ({@link activations}
+   * has the values).
    *
    * @param x see {@link StatesInput} for what is accepted and what is copied; `dIn` defaults to the model's.
    * @throws BaeError `SHAPE_MISMATCH`, `NOT_FINITE`, `INVALID_ARGUMENT` (no rows), `DISPOSED`; for files also `IO`,
@@ -173,7 +174,7 @@ export class BinaryAutoencoder implements Disposable, AsyncDisposable {
    * 'layer-norm'` gives layer-normalised ones: the mean and size of a row are not in its bits.
    *
    * @param codes {@link BinaryCodes}, or any `{ bytes, rows, dSae }` (copied).
-   * @throws BaeError `SHAPE_MISMATCH` where `dSae` is not the model's, `INVALID_ARGUMENT`, `DISPOSED`, `OUT_OF_MEMORY`.
+   * @throws BaeError `SHAPE_MISMATCH` where `dSae` is not the model's, `INVALID_ARGUMENT` (also of a model whose codes hold values), `DISPOSED`, `OUT_OF_MEMORY`.
    */
   async decode(codes: PackedCodes, options: RowsOptions = {}): Promise<Matrix> {
     const model = this.#live()

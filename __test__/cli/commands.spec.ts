@@ -337,6 +337,17 @@ test('rows that are all alike: the variance explained is null, in words not defi
   expect(document).toMatchObject({ validation: { explainedVariance: null, fvu: null } })
 })
 
+test('codes that hold values are counted and kept as which features are on, and that is said', async () => {
+  const relu = join(folder(), 'relu')
+  await bae(['train', data, '--out', relu, '--architecture', 'relu', ...QUICK])
+  const says = /^Codes of standard models hold values; this is of which features are on\. `bae evaluate` /m
+  expect((await bae(['encode', relu, data, '--out', join(folder(), 'codes.safetensors')])).stdout).toMatch(
+    says,
+  )
+  expect((await bae(['entropy', relu, data])).stdout).toMatch(says)
+  expect((await bae(['entropy', model, data])).stdout).not.toMatch(/hold values/)
+})
+
 describe('inspect', () => {
   test('a model, codes and hidden states', async () => {
     const out = join(folder(), 'codes.safetensors')

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { BinaryAutoencoder } from '../index.js'
 import { type Measuring, measuring, overwrite as overwriting } from './options.js'
 import type { Run } from './output.js'
-import { count, leftOut, plural } from './text.js'
+import { bitsOnly, count, leftOut, plural } from './text.js'
 
 interface Options extends Measuring {
   out: string
@@ -31,6 +31,7 @@ export function encode(program: Command, run: Run): Command {
         result(done, [
           `${plural(done.rows, 'row')} of ${count(done.dSae)} bits written to ${done.out}`,
           ...leftOut(done),
+          ...bitsOnly(model),
         ])
       }),
     )

@@ -14,7 +14,7 @@ import {
 import { entropyLines, sweepLines } from './entropy-text.js'
 import { DATA, type Measuring, MODEL, measuring, overwrite as overwriting } from './options.js'
 import { type Context, Incomplete, type Run, UsageError } from './output.js'
-import { bytes, leftOut } from './text.js'
+import { bitsOnly, bytes, leftOut } from './text.js'
 
 interface Options extends Measuring {
   yardsticks?: boolean
@@ -112,6 +112,7 @@ async function ofModel({ signal, progress }: Context, dir: string, data: string[
   const lines = [
     ...entropyLines(report),
     ...leftOut(report),
+    ...bitsOnly(model),
     ...(out === undefined ? [] : [`The counts are in ${out}.`]),
   ]
   return { report, lines }

@@ -1,4 +1,4 @@
-import type { Sparsity } from '../index.js'
+import type { BinaryAutoencoder, Sparsity } from '../index.js'
 
 /** 12345 as `12,345`. */
 export const count = (value: number): string => Math.round(value).toLocaleString('en-US')
@@ -81,6 +81,14 @@ export function sparsityRows(figures: Omit<Sparsity, 'rows'>, features: number):
     ],
   ]
 }
+
+/** What has to be known of codes that are no bits, where only bits are counted or kept. */
+export const bitsOnly = ({ config: { architecture } }: BinaryAutoencoder): string[] =>
+  /^bae(_|$)/.test(architecture)
+    ? []
+    : [
+        `Codes of ${architecture} models hold values; this is of which features are on. \`bae evaluate\` says what the values cost.`,
+      ]
 
 /** Where something ran, and why not on a GPU if one was looked for. */
 export function place(on: {

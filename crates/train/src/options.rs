@@ -337,9 +337,10 @@ impl TrainOptions {
     }
 
     /// The architecture with its settings, unless it is the Binary Autoencoder; all other options must be its own.
-    fn kind(&self, steps: usize) -> Result<Option<Kind>, TrainError> {
+    fn kind(&self, steps: usize, d_sae: usize) -> Result<Option<Kind>, TrainError> {
         let name = self.name();
         let settings = Settings {
+            d_sae,
             k: self.k,
             bits: self.bits,
             gradient_width: self.gradient_width,
@@ -444,7 +445,7 @@ impl TrainOptions {
             (None, Some(epochs)) => at_least_one("epochs", epochs)?.saturating_mul(steps_per_epoch),
             (None, None) => DEFAULT_STEPS.div_ceil(steps_per_epoch) * steps_per_epoch,
         };
-        let kind = self.kind(steps)?;
+        let kind = self.kind(steps, d_sae)?;
         let recipe = kind.map(|kind| kind.recipe());
         let estimator = match kind {
             Some(_) => None,
@@ -502,7 +503,7 @@ impl TrainOptions {
             d_sae,
             estimator,
             gradient_width: recipe.and_then(|recipe| self.gradient_width.or(recipe.gradient_width)),
-            k: recipe.and_then(|recipe| self.k.or(recipe.k)),
+            k: recipe.and_then(|recipe| self.k.or(recipe.k_of(d_sae))),
             bits: recipe.and_then(|recipe| self.bits.or(recipe.bits)),
             sparsity_weight: recipe
                 .filter(|_| self.has("sparsityWeight"))
@@ -647,5 +648,36 @@ impl Plan {
         let factor = self.lr_schedule.factor(done, self.warm_up_steps, self.steps);
         let clip_norm = self.clip_norm.unwrap_or(f64::INFINITY);
         Adam { clip_norm, ..Adam::new(self.learning_rate * factor) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn k_is_at_most_the_features() {
+        let of = |k: Option<usize>, d_sae: usize, architecture: &str| {
+            let options = TrainOptions {
+                architecture: Some(architecture.to_owned()),
+                d_sae: Some(d_sae),
+                k,
+                ..TrainOptions::default()
+            };
+            options.plan(8, 100).map(|plan| (plan.k, plan.kind)).map_err(|error| error.to_string())
+        };
+        for name in ["topk", "batchtopk", "matryoshka-batchtopk"] {
+            // files with more would not run in SAELens
+            let (k, kind) = of(None, 16, name).unwrap();
+            assert_eq!((k, of(Some(16), 16, name).unwrap().1), (Some(16), kind));
+            assert_eq!(of(None, 64, name).unwrap().0, Some(32));
+            for k in [0, 17, usize::MAX] {
+                assert_eq!(
+                    of(Some(k), 16, name).unwrap_err(),
+                    format!("k is {k}: it must be from 1 to dSae, here 16")
+                );
+            }
+        }
+        assert_eq!(of(None, 16, "relu").unwrap().0, None);
     }
 }

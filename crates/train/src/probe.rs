@@ -9,16 +9,16 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bae_codes::Label;
+use bae_codes::{Label, ValueMatrix};
 use bae_data::{Column, Dataset, Feed, Labels, Order, Purpose, RowSet, generator};
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, s};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::TrainError;
-use crate::evaluate::{Applied, through};
+use crate::evaluate::{Applied, Codes, through};
 use crate::memory::READ_ONCE;
 use division::{Division, sample};
 use logistic::{Inputs, Linear, Regression, SparseRows, Standard};
@@ -336,7 +336,7 @@ fn job_number(split: usize, class: usize) -> u64 {
 struct Sample {
     /// Hidden states `[rows, d_in]`.
     states: Array2<f32>,
-    /// Features of the same rows.
+    /// Features of the same rows: bits as 0 and 1.
     features: SparseRows,
 }
 
@@ -354,23 +354,19 @@ impl Sample {
         drawn.iter().for_each(|&row| rows.set(row, true));
         let states = Array2::zeros((drawn.len(), data.d_in()));
         let mut sample = Self { states, features: SparseRows::new(model.backend.d_sae()) };
-        let d_sae = model.backend.d_sae();
         through(model, &Feed::new(data, &rows, Order::Stored, READ_ONCE), |done, x, _, _, codes| {
-            let values = codes.dense();
-            let features = ArrayView2::from_shape((x.nrows(), d_sae), &values).expect("a value each");
-            sample.add(done, x.view(), features);
+            sample.states.slice_mut(s![done..done + x.nrows(), ..]).assign(x);
+            let codes = match codes {
+                Codes::Bits(bits) => ValueMatrix::from(&bits),
+                Codes::Values(values) => values,
+            };
+            (0..codes.rows()).for_each(|row| sample.features.push(codes.row(row)));
             if sample.features.entries() > MOST_VALUES {
                 return Err(too_large(drawn.len(), "features that are not 0"));
             }
             Ok(progress(done + x.nrows()))
         })?;
         Ok(sample)
-    }
-
-    /// Takes hidden states `[n, d_in]` and their features `[n, d_sae]`, the first of which is row `first` of those drawn.
-    fn add(&mut self, first: usize, x: ArrayView2<f32>, features: ArrayView2<f32>) {
-        self.states.slice_mut(s![first..first + x.nrows(), ..]).assign(&x);
-        features.rows().into_iter().for_each(|row| self.features.push(row));
     }
 }
 

@@ -139,7 +139,8 @@ pub fn synthetic(
     let noise_fraction = noise_fraction(&states, &bits, &directions);
     let values = states.into_raw_vec_and_offset().0;
     let data = Dataset::new(vec![Box::new(MemorySource::new("synthetic", values, d_in)?)])?;
-    let Outcome { model, summary, stopped, plan, .. } = train(&data, training, cancel, on_event)?;
+    let Outcome { model, architecture, summary, stopped, plan, .. } =
+        train(&data, training, cancel, on_event)?;
     match stopped {
         Some(Stopped::Cancelled) => return Err(TrainError::Cancelled),
         Some(Stopped::Failed(error)) => return Err(error),
@@ -147,8 +148,8 @@ pub fn synthetic(
     }
     let engine = Engine::choose(&training.device, training.threads, plan.task((d_in, d_in), rows))?;
     let applied = Applied {
-        backend: engine.applied(&plan.architecture(), &model)?,
-        architecture: plan.architecture(),
+        backend: engine.applied(&architecture, &model)?,
+        architecture,
         layer_norm: plan.normalize == Normalize::LayerNorm,
     };
     let every = RowSet::all(rows);

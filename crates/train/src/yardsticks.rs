@@ -35,7 +35,7 @@ pub struct Yardsticks {
     /// Width of a row, d. With n not much above d the spectrum is that of these rows rather than of their source:
     /// entropies, ranks and rates come out too low.
     pub d_in: usize,
-    /// Σ_j H(p_j) of the codes, plug-in, as everywhere.
+    /// Σ_j H(p_j) of the codes, plug-in, as everywhere: of codes that hold values, of which features are on.
     pub entropy_bits: f64,
     /// ε²: the mean over rows of |x − x̂|², summed over dimensions.
     pub squared_error: f64,
@@ -60,7 +60,7 @@ pub struct Yardsticks {
 pub struct Gaussian {
     /// R(ε²): Σ_i max(0, ½ log2(λ_i / θ)), θ such that Σ_i min(λ_i, θ) = ε².
     pub bits: Option<f64>,
-    /// Σ_j H(p_j) over it: how many times the bits at the same error.
+    /// Σ_j H(p_j) over it: how many times the bits at the same error. `None` where codes hold values.
     pub ratio: Option<f64>,
 }
 
@@ -114,7 +114,8 @@ pub fn yardsticks(
 
     let [raw, centred] = second_moment.eigenvalues(&mut go_on)?;
     let entropy_bits = statistics.entropy_bits();
-    let gaussian = gaussian(&centred, squared_error, entropy_bits, rows, &mut missing);
+    let bits = model.architecture.kind().is_none().then_some(entropy_bits);
+    let gaussian = gaussian(&centred, squared_error, bits, rows, &mut missing);
     for (name, eigenvalues, why) in
         [("raw", &raw, nothing_but_zeros(rows)), ("centred", &centred, no_variance(rows))]
     {
@@ -144,10 +145,11 @@ pub fn yardsticks(
     })
 }
 
+/// `code_bits`: what the codes take, where that is the entropy of which features are on.
 fn gaussian(
     centred: &Eigenvalues,
     squared_error: f64,
-    entropy_bits: f64,
+    code_bits: Option<f64>,
     rows: usize,
     missing: &mut Missing,
 ) -> Gaussian {
@@ -160,7 +162,10 @@ fn gaussian(
         missing.note("gaussian.ratio", "the error is that of the mean or larger, which takes no bits");
         return Gaussian { bits, ratio: None };
     } else {
-        return Gaussian { bits, ratio: bits.map(|bits| entropy_bits / bits) };
+        if code_bits.is_none() {
+            missing.note("gaussian.ratio", "the codes hold values, whose bits are not in entropyBits: rateBits of an evaluation has them");
+        }
+        return Gaussian { bits, ratio: bits.zip(code_bits).map(|(bits, code_bits)| code_bits / bits) };
     };
     missing.note("gaussian", why);
     Gaussian { bits: None, ratio: None }

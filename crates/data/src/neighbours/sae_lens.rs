@@ -60,8 +60,10 @@ pub(super) fn open(dir: &Path) -> Result<StoredModel, DataError> {
     let known: Vec<_> = own.chain(["topk_threshold", "log_threshold", "scaling_factor"]).collect();
     only(&file, &path, &known)?;
     if file.has("scaling_factor") {
+        // the file has as many, or is refused: only then is there memory for them
+        let stored = file.take("scaling_factor", &[d_sae], &because)?;
         let mut factors = vec![0.0; d_sae];
-        file.take("scaling_factor", &[d_sae], &because)?.read(&mut factors)?;
+        stored.read(&mut factors)?;
         if factors.iter().any(|&factor| factor != 1.0) {
             return Err(cannot_express(&path, "it scales activations after training (scaling_factor)"));
         }

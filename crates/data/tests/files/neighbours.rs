@@ -427,4 +427,10 @@ fn logarithms_of_thresholds_and_factors_of_one_change_nothing() {
         assert_eq!(*threshold, libm::exp(f64::from(*log)) as f32);
     }
     assert_error(write(1.5), "UNSUPPORTED_FORMAT", &["scaling_factor"]);
+    // what is claimed is held against the file before there is memory for it
+    let path = root.path().join("cfg.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["d_sae"] = json!(1u64 << 52);
+    fs::write(&path, config.to_string()).unwrap();
+    assert_error(write(1.0), "SHAPE_MISMATCH", &["scaling_factor", "4503599627370496"]);
 }

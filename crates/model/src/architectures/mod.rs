@@ -165,7 +165,7 @@ macro_rules! architectures {
                 $(if name == <$Type as Named>::NAME {
                     let recipe = <$Type as Named>::RECIPE;
                     let settings = Settings {
-                        k: settings.k.or(recipe.k),
+                        k: settings.k.or(recipe.k_of(settings.d_sae)),
                         bits: settings.bits.or(recipe.bits),
                         gradient_width: settings.gradient_width.or(recipe.gradient_width),
                         ..settings

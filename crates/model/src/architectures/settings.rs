@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 /// What an architecture can be asked for, beside its name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
+    /// Features there are.
+    pub d_sae: usize,
     /// Features that are on in a row.
     pub k: Option<usize>,
     /// Bits of a feature's code.
@@ -25,8 +27,8 @@ impl Settings {
     /// What is wrong with it.
     pub fn k(&self) -> Result<usize, String> {
         match self.k {
-            Some(k) if k > 0 => Ok(k),
-            _ => Err("k is 0: it must be at least 1".into()),
+            Some(k) if k > 0 && k <= self.d_sae => Ok(k),
+            k => Err(format!("k is {}: it must be from 1 to dSae, here {}", k.unwrap_or(0), self.d_sae)),
         }
     }
 
@@ -138,4 +140,9 @@ impl Recipe {
         start: Begin::Quantiser,
         ..Self::PLAIN
     };
+
+    /// [`Recipe::k`], or all of `d_sae` features where there are not as many.
+    pub fn k_of(&self, d_sae: usize) -> Option<usize> {
+        self.k.map(|k| k.min(d_sae))
+    }
 }

@@ -5,6 +5,7 @@ use super::weights::{FeatureTensors, Weights};
 use crate::architectures::{Coding, Column, Entries, Pull};
 use crate::cpu::output;
 use crate::{Batch, Objective, OutputActivation, StepStats, Target};
+use bae_codes::entropy::marginal;
 use bae_kernels::Isa;
 use bae_kernels::sparse::{self, Left, Panels, Transposed};
 use ndarray::{Array2, ArrayView2};
@@ -247,9 +248,8 @@ impl<'a> Backward<'a> {
     pub fn small_gradients(&self, sums: Vec<Vec<Sums>>, stats: &mut StepStats) -> Vec<Vec<f32>> {
         let features: Vec<Sums> = sums.into_iter().flatten().collect();
         stats.sparsity = features.iter().map(|sums| sums.pull.penalty).sum();
-        let rows = self.x.rows() as f64;
-        let bits =
-            |sums: &Sums| sums.pull.entropy_bits.unwrap_or_else(|| binary_entropy(sums.active as f64 / rows));
+        let rows = self.x.rows() as u64;
+        let bits = |sums: &Sums| sums.pull.entropy_bits.unwrap_or_else(|| marginal(sums.active as u64, rows));
         stats.entropy_bits = features.iter().map(bits).sum();
         let mut small = vec![features.iter().map(|sums| sums.b_enc).collect(), self.b_dec.clone()];
         for at in 0..self.coding.per_feature().len() {
@@ -321,12 +321,6 @@ fn target_of(batch: Batch<'_>) -> ArrayView2<'_, f32> {
         Target::States(states) => states,
         Target::Labels(_) => unreachable!("classes are not what these architectures are trained on"),
     }
-}
-
-/// H(p) in bits.
-fn binary_entropy(p: f64) -> f64 {
-    let term = |p: f64| if p > 0.0 { -p * libm::log2(p) } else { 0.0 };
-    term(p) + term(1.0 - p)
 }
 
 /// Euclidean norm.

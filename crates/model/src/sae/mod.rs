@@ -320,8 +320,8 @@ impl Backend for Sae {
     }
 
     fn decode(&self, _: &Architecture, _: &BitMatrix) -> Result<Array2<f32>, ModelError> {
-        Err(ModelError::Unavailable(
-            "the codes of this architecture hold values, and which features are on does not give them back"
+        Err(ModelError::Invalid(
+            "the codes of this architecture hold values, and which features are on does not give them back: reconstruct from hidden states"
                 .into(),
         ))
     }

@@ -21,7 +21,8 @@ use rand_chacha::ChaCha8Rng;
 /// Those that learn by steps.
 fn learning(k: usize, width: f64) -> Vec<Kind> {
     let (k, gradient_width) = (Some(k), Some(width));
-    let settings = Settings { k, bits: Some(2), gradient_width, dead_after: DEAD_AFTER, seed: 7 };
+    let bits = Some(2);
+    let settings = Settings { d_sae: usize::MAX, k, bits, gradient_width, dead_after: DEAD_AFTER, seed: 7 };
     let all = Kind::names().map(|(name, _)| Kind::named(name, settings).expect("a name").expect("settings"));
     all.filter(|kind| kind.recipe().start != Begin::Fitted).collect()
 }

@@ -150,6 +150,12 @@ impl<'a> Frozen<'a> {
         let mut parameters = Parameters { w_enc, ..self.blank(d_sae, d_out) };
         self.set_densities(&mut parameters, going_on)?;
         let codes = self.applied(&parameters)?.encode(self.fitted.x.view())?;
+        let varies = || self.spread(parameters.w_enc.view()).1.iter().any(|&spread| spread > 0.0);
+        let wanted = self.densities.iter().any(|&density| density > 0.0);
+        if wanted && codes.active().words().iter().all(|&word| word == 0) && varies() {
+            let message = "no feature is on, whatever its bias: these codes are not made by an encoder alone";
+            return Err(TrainError::Models(message.into()));
+        }
         let ridge = self.engine.install(|| Ridge::new(&codes));
         let rows = self.fitted.x.nrows();
         let mut best: Option<(Measured, Parameters)> = None;

@@ -2,7 +2,7 @@ use super::*;
 use crate::By;
 use bae_codes::Label;
 use bae_data::{Dataset, MemorySource, Order, RowSet};
-use bae_model::architectures::{Kind, Settings};
+use bae_model::architectures::{Kind, Settings, Snmf};
 use bae_model::{Cpu, Estimator, Parameters, Sae};
 use ndarray::{Axis, s};
 use rand::{RngExt, SeedableRng};
@@ -46,7 +46,8 @@ fn values(kind: Kind, mut parameters: Parameters) -> Applied {
 }
 
 fn kind(name: &str, k: usize) -> Kind {
-    let settings = Settings { k: Some(k), bits: None, gradient_width: None, dead_after: 1000, seed: 0 };
+    let settings =
+        Settings { d_sae: 1000, k: Some(k), bits: None, gradient_width: None, dead_after: 1000, seed: 0 };
     Kind::named(name, settings).expect("an architecture").expect("its settings")
 }
 
@@ -194,6 +195,27 @@ fn figures_are_those_of_codes_and_reconstruction() {
         let seen = evaluate(&model, &Feed::new(&data, &rows, Order::Stored, 1 << 20), |_| true).unwrap();
         assert!((seen.mse - all.reconstruction.mse).abs() < 1e-12 && seen.codes == all.codes);
     }
+}
+
+/// What is coded through its decoder has no encoder to be frozen alone.
+#[test]
+fn a_control_without_any_feature_on_is_none() {
+    let (x, mut parameters) = switches(200, 6);
+    parameters.b_enc.fill(-1.0);
+    let ControlledEvaluation { all, .. } = of(&values(Kind::Snmf(Snmf), parameters), &x);
+    assert!(all.codes.l0 > 1.0);
+    assert_eq!(all.controls.frozen_encoder, None);
+    assert!(all.missing["frozenEncoder"].contains("not made by an encoder alone"), "{:?}", all.missing);
+    assert!(all.controls.frozen_decoder.unwrap().l0.unwrap() > 0.0);
+}
+
+#[test]
+fn bits_do_not_give_back_values() {
+    let model = values(kind("relu", 1), random_parameters(7, 11));
+    let bits = model.backend.encode(&model.architecture, random_rows(5, 7).view()).unwrap();
+    let error = TrainError::from(model.decode(&Codes::Bits(bits)).unwrap_err());
+    assert_eq!(error.code(), "INVALID_ARGUMENT");
+    assert!(error.to_string().contains("hold values"), "{error}");
 }
 
 /// Values rounded to the reported step add about a hundredth of the error.

@@ -105,14 +105,10 @@ impl SparseRows {
         Self { width, starts: vec![0], inputs: vec![], values: vec![] }
     }
 
-    /// Adds a row, given whole.
-    pub(super) fn push<'a>(&mut self, row: impl IntoIterator<Item = &'a f32>) {
-        for (input, &value) in row.into_iter().enumerate() {
-            if value != 0.0 {
-                self.inputs.push(input as u32);
-                self.values.push(value);
-            }
-        }
+    /// Adds a row: the inputs that are not 0, ascending, and their values.
+    pub(super) fn push(&mut self, (inputs, values): (&[u32], &[f32])) {
+        self.inputs.extend_from_slice(inputs);
+        self.values.extend_from_slice(values);
         self.starts.push(self.inputs.len());
     }
 

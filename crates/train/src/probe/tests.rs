@@ -1,6 +1,7 @@
 use super::*;
 use bae_data::{DataError, MemorySource, Source};
-use bae_model::{Architecture, Cpu, Estimator, Parameters};
+use bae_model::architectures::{Kind, Relu};
+use bae_model::{Architecture, Cpu, Estimator, Parameters, Sae};
 use ndarray::ArrayViewMut2;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -73,6 +74,25 @@ fn a_feature_that_is_the_label_is_found_and_tells_it_perfectly() {
     ] {
         assert!(high.auc.mean > 0.95 && high.balanced_accuracy.mean > 0.85, "{high:?}");
     }
+}
+
+/// A feature that is on in all rows says what it says by its value.
+#[test]
+fn values_of_features_are_probed() {
+    let states = noise(400, 6, 1) + 1.0;
+    let mut parameters = Parameters::zeros(6, 6, 6);
+    (0..6).for_each(|j| parameters.w_enc[[j, j]] = 1.0);
+    let model = Applied {
+        backend: Box::new(Sae::new(&parameters, 1)),
+        architecture: Architecture::of(Kind::Relu(Relu { by_norm: true })),
+        layer_norm: false,
+    };
+    let data = dataset(&states);
+    let labels = numbers(states.column(4).iter().map(|&x| i64::from(x > 1.0)));
+    let report = probe(&model, &data, &RowSet::all(400), &labels, &OPTIONS, |_, _| true).unwrap();
+    let one = &report.classes[0].probes.sparse[0];
+    assert_eq!(one.features, [ChosenFeature { feature: 4, splits: 3 }]);
+    assert!(one.score.auc.mean == 1.0 && one.score.balanced_accuracy.mean > 0.95, "{one:?}");
 }
 
 #[test]
@@ -339,7 +359,11 @@ proptest! {
         }
         let labels: Vec<bool> = (0..rows).map(|row| row == 0 || (row > 1 && random.random())).collect();
         let mut sparse = SparseRows::new(width);
-        x.rows().into_iter().for_each(|row| sparse.push(row));
+        for row in x.rows() {
+            let on = row.iter().enumerate().filter(|(_, value)| **value != 0.0);
+            let (inputs, values): (Vec<u32>, Vec<f32>) = on.map(|(input, &value)| (input as u32, value)).unzip();
+            sparse.push((&inputs, &values));
+        }
         let all: Vec<usize> = (0..rows).collect();
         let c = 10f64.powi(power);
         let (mut u, mut u_sparse) = (vec![0.0; width + 1], vec![0.0; width + 1]);

@@ -1,6 +1,7 @@
 use super::*;
 use bae_data::{Dataset, MemorySource, Order, RowSet};
-use bae_model::{Architecture, Cpu, Estimator, Parameters};
+use bae_model::architectures::{Kind, Relu};
+use bae_model::{Architecture, Cpu, Estimator, Parameters, Sae};
 use ndarray::{Array1, Axis, array, concatenate};
 use proptest::prelude::*;
 use rand::RngExt;
@@ -40,6 +41,22 @@ fn random(rows: usize, d_in: usize, seed: u64) -> Array2<f32> {
 fn close(found: Option<f64>, expected: f64, tolerance: f64) {
     let found = found.expect("a figure");
     assert!((found - expected).abs() <= tolerance * expected.abs().max(1.0), "{found} instead of {expected}");
+}
+
+/// Which features are on does not give back what values make: their bits are not held against the Gaussian's.
+#[test]
+fn codes_that_hold_values_are_not_held_against_a_gaussian() {
+    let mut parameters = Parameters::zeros(3, 3, 3);
+    (0..3).for_each(|j| (parameters.w_enc[[j, j]], parameters.w_dec[[j, j]]) = (1.0, 1.0));
+    let model = Applied {
+        backend: Box::new(Sae::new(&parameters, 1)),
+        architecture: Architecture::of(Kind::Relu(Relu { by_norm: true })),
+        layer_norm: false,
+    };
+    let figures = of(&model, &random(50, 3, 1));
+    assert!(figures.gaussian.bits.unwrap() > 0.0 && figures.entropy_bits > 0.0);
+    assert_eq!(figures.gaussian.ratio, None);
+    assert!(figures.missing["gaussian.ratio"].contains("hold values"), "{:?}", figures.missing);
 }
 
 #[test]
