@@ -68,6 +68,28 @@ describe('bench', () => {
     expect(readdirSync(home)).toEqual(['step.safetensors'])
   })
 
+  test('times an architecture whose codes hold values, and says how many of them are on', async () => {
+    const report = await bench({ ...SMALL, architecture: 'topk', k: 7, density: 0.5, clipNorm: 1 })
+    expect(report.seconds).toHaveLength(3)
+    expect(report.density).toBeCloseTo(0.1, 10)
+    expect(report.live).toBeGreaterThan(0.5)
+    expect(report.open).toBeNull()
+    expect(Object.values(report.stages).every(stage => stage === 0)).toBe(true)
+    const relu = await bench({ ...SMALL, architecture: 'relu', density: 0.5 })
+    expect(relu.density).toBeCloseTo(0.5, 1)
+  })
+
+  test('writes all tensors of an architecture for others to do its step', async () => {
+    const fixture = join(folder(), 'step.safetensors')
+    await bench({ ...SMALL, architecture: 'jumprelu', sparsityWeight: 0.25, fixture })
+    const { metadata, tensors } = readSafetensors(readFileSync(fixture))
+    expect(tensors['grad.threshold']?.shape).toEqual([70])
+    expect(metadata).toMatchObject({ architecture: 'jumprelu', sparsityWeight: '0.25' })
+    const penalty = Number(metadata.sparsity)
+    expect(Number(metadata.loss)).toBeCloseTo(Number(metadata.mse) + 0.25 * penalty, 4)
+    expect(penalty).toBeGreaterThan(0)
+  })
+
   test.each([
     [{ dIn: 0 }, /dIn/],
     [{ density: 1 }, /density/],
@@ -77,6 +99,15 @@ describe('bench', () => {
     [{ precision: 'f16' }, /precision/],
     [{ gradientWidth: 1 }, /gradientWidth/],
     [{ nonsense: 1 }, /nonsense/],
+    [{ architecture: 'best' }, /architecture is "best": it may be bae/],
+    [{ architecture: 'pca' }, /architecture pca is found at once/],
+    [{ architecture: 'relu', k: 3 }, /k is not for architecture relu/],
+    [{ architecture: 'topk', k: 0 }, /k is 0/],
+    [{ architecture: 'topk', covarianceWeight: 1e-6 }, /covarianceWeight is not for architecture topk/],
+    [{ architecture: 'topk', estimator: 'sigmoid' }, /estimator is not for architecture topk/],
+    [{ architecture: 'topk', precision: 'bf16' }, /precision is for architecture bae/],
+    [{ architecture: 'relu', sparsityWeight: -1 }, /sparsityWeight is -1/],
+    [{ clipNorm: 0 }, /clipNorm is 0/],
   ])('refuses %j', async (wrong, message) => {
     await expect(bench({ ...SMALL, ...wrong } as never)).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',

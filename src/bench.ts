@@ -6,15 +6,21 @@ import { type Kinds, settingsJson } from './settings.js'
 
 /** What a training step is timed on: random hidden states, and a random model whose codes have a given density. */
 export interface BenchSettings {
+  /** What is trained: `bae`, which is the default, or one of {@link architectures} that is trained by steps. */
+  architecture?: string | undefined
+  /** Features that are on in a row: `topk` and its kin. Default 32. */
+  k?: number | undefined
+  /** Weight of the sparsity penalty: `relu`, `jumprelu`, `gated`. Default the architecture's. */
+  sparsityWeight?: number | undefined
   /** Width of a hidden state. Default 576. */
   dIn?: number | undefined
   /** Features. Default 2304. */
   dSae?: number | undefined
   /** Rows a step. Default 512. */
   batchSize?: number | undefined
-  /** Share of bits that are on, above 0 and below 1. Default 0.1. */
+  /** Share of bits that are on, above 0 and below 1; of pre-activations above 0 where codes are no bits. Default 0.1. */
   density?: number | undefined
-  /** Share of features that are ever on. Default 1. */
+  /** Share of features that are ever on, or above 0. Default 1. */
   live?: number | undefined
   /** Steps to time. Default 10. */
   steps?: number | undefined
@@ -38,6 +44,8 @@ export interface BenchSettings {
   covarianceWeight?: number | undefined
   /** Adam's step size. */
   learningRate?: number | undefined
+  /** Largest 2-norm of a step's gradient. Default none. */
+  clipNorm?: number | undefined
   /** Rows to encode after the steps, also timed. Default 0. */
   encodeRows?: number | undefined
   /** File (safetensors) for hidden states `x`, the model, and `grad.*`, our gradients of the first step. */
@@ -114,12 +122,12 @@ export interface BenchReport {
   dIn: number
   dSae: number
   batchSize: number
-  /** Share of bits that are on before the first step. */
+  /** Share of codes that are on (not 0) before the first step. */
   density: number
   /** Share of features that are on in some rows but not in all. */
   live: number
-  /** Share of entries through which the estimator lets gradients. */
-  open: number
+  /** Share of entries through which the estimator lets gradients; null where codes are no bits. */
+  open: number | null
   /** Each timed step; a GPU, which runs a step or two ahead, is timed over all of them. */
   seconds: number[]
   stages: StepStages
@@ -148,6 +156,9 @@ export async function bench(options: BenchOptions = {}): Promise<BenchReport> {
 
 /** What each setting is; ranges are the addon's to judge. */
 const SETTINGS: Kinds<BenchSettings> = {
+  architecture: 'string',
+  k: 'whole number',
+  sparsityWeight: 'finite number',
   dIn: 'whole number',
   dSae: 'whole number',
   batchSize: 'whole number',
@@ -164,6 +175,7 @@ const SETTINGS: Kinds<BenchSettings> = {
   entropyWeight: 'finite number',
   covarianceWeight: 'finite number',
   learningRate: 'finite number',
+  clipNorm: 'finite number',
   encodeRows: 'whole number',
   fixture: 'string',
 }

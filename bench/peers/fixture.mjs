@@ -34,7 +34,9 @@ export function readFixture(path) {
     covarianceWeight: Number(told.covarianceWeight),
     learningRate: Number(told.learningRate),
     losses: Object.fromEntries(
-      ['loss', 'mse', 'entropyBits', 'covariance'].map(name => [name, Number(told[name])]),
+      ((told.architecture ?? 'bae') === 'bae' ? ['loss', 'mse', 'entropyBits', 'covariance'] : ['loss']).map(
+        name => [name, Number(told[name])],
+      ),
     ),
   }
 }

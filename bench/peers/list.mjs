@@ -45,6 +45,20 @@ export const GPU_PEERS = {
 /** The peer of `encode`: the f32 product alone. */
 export const PRODUCT = { 'torch-product': torch('torch_product.py') }
 
+/** The Python that `integrations/python/install.mjs` makes; BAE_PYTHON names one that has the libraries already. */
+const libraries = () =>
+  process.env.BAE_PYTHON ??
+  interpreter(fileURLToPath(new URL('../../integrations/python/.venv', import.meta.url)))
+
+/** Trainers of sparse autoencoders of an architecture, with k features on in a row. */
+export const trainers = (architecture, k) =>
+  Object.fromEntries(
+    ['sae_lens', 'dictionary_learning'].map(library => [
+      library,
+      { command: libraries(), args: [file('trainers.py'), library, architecture, `${k}`] },
+    ]),
+  )
+
 /** What others pay for hidden states at which error (`npm run experiment:rate`). */
 export const RATE = torch('torch_rate.py')
 

@@ -29,6 +29,7 @@ class Fixture:
         self.parameters = [self.tensors[name] for name in TENSORS]
         self.entropy_weight = float(told["entropyWeight"])
         self.covariance_weight = float(told["covarianceWeight"])
+        self.sparsity_weight = float(told.get("sparsityWeight", 0))
         self.learning_rate = float(told["learningRate"])
 
     def errors(self, gradients):

@@ -18,7 +18,7 @@ export const REAL = { density: 0.038, live: 0.39 }
 const WEIGHTS = { entropyWeight: 1e-2, covarianceWeight: 5e-4 }
 
 /** So small that the codes keep the density they begin with over all the steps that are timed. */
-const LEARNING_RATE = 1e-6
+export const LEARNING_RATE = 1e-6
 
 /** The settings of one run of `bench()` for a shape `{ dIn, dSae, batchSize }` and a density `{ density, live }`. */
 export function settings({ dIn, dSae, batchSize }, { density, live }, threads) {

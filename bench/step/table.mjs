@@ -18,8 +18,8 @@ export function table(head, rows) {
   return lines.map(cells => `| ${cells.join(' | ')} |`).join('\n')
 }
 
-export function stepTable({ shape, threads, density, rows, missing }) {
-  const title = `Step at ${shapeName(shape)}, ${threads} ${threads === 1 ? 'thread' : 'threads'}, density ${density.toFixed(3)}`
+export function stepTable({ architecture, shape, threads, density, rows, missing }) {
+  const title = `Step${architecture ? ` of ${architecture}` : ''} at ${shapeName(shape)}, ${threads} ${threads === 1 ? 'thread' : 'threads'}, density ${density.toFixed(3)}`
   const body = rows.map(({ label, ms, ratio, peakBytes }) => [
     label,
     range(ms),

@@ -1,5 +1,11 @@
 import { type Command, Option } from 'commander'
-import { type BenchReport, type BenchSettings, bench as measure, type StepStages } from '../index.js'
+import {
+  architectures,
+  type BenchReport,
+  type BenchSettings,
+  bench as measure,
+  type StepStages,
+} from '../index.js'
 import { device, integer, number, threads } from './options.js'
 import type { Run } from './output.js'
 import { count, figure, percent, place, table } from './text.js'
@@ -7,12 +13,17 @@ import { count, figure, percent, place, table } from './text.js'
 type Options = BenchSettings & { stages?: boolean }
 
 const SETTINGS = [
+  new Option('--architecture <name>', 'what is trained (default: bae)').choices(architectures()),
+  new Option('--k <n>', 'features that are on in a row: topk and its kin (default: 32)').argParser(
+    integer({ above: 0 }),
+  ),
   new Option('--d-in <n>', 'width of a hidden state (default: 576)').argParser(integer({ above: 0 })),
   new Option('--d-sae <n>', 'features (default: 2304)').argParser(integer({ above: 0 })),
   new Option('--batch-size <rows>', 'rows a step (default: 512)').argParser(integer({ above: 0 })),
-  new Option('--density <x>', 'share of bits that are on (default: 0.1)').argParser(
-    number({ above: 0, below: 1 }),
-  ),
+  new Option(
+    '--density <x>',
+    'share of bits that are on, or of pre-activations above 0 (default: 0.1)',
+  ).argParser(number({ above: 0, below: 1 })),
   new Option('--live <x>', 'share of features that are ever on (default: 1)').argParser(
     number({ above: 0, atMost: 1 }),
   ),
@@ -25,6 +36,9 @@ const SETTINGS = [
     'squarewave',
   ]),
   new Option('--gradient-width <w>', 'width of the sigmoid and rectangle estimators').argParser(
+    number({ above: 0 }),
+  ),
+  new Option('--clip-norm <x>', "largest norm of a step's gradient (default: none)").argParser(
     number({ above: 0 }),
   ),
   new Option('--precision <p>', 'precision of the products (default: f32)').choices(['f32', 'bf16', 'f16']),
@@ -64,7 +78,8 @@ function summary(report: BenchReport): string[] {
     `A training step of ${count(report.batchSize)} rows, ${count(report.dIn)} values, ${count(report.dSae)} features: ` +
       `${milliseconds(median)} (median of ${sorted.length}, ${milliseconds(least)} to ${milliseconds(most)})`,
     `on ${place(report)}${report.adapter === null ? `, ${report.simd}` : ''}; density ${percent(report.density)}, ` +
-      `${percent(report.live)} of the features live, ${percent(report.open)} of the entries pass gradients`,
+      `${percent(report.live)} of the features live` +
+      (report.open === null ? '' : `, ${percent(report.open)} of the entries pass gradients`),
   ]
   if (report.peak) {
     const { multiplyAdds, popcounts, floorSeconds } = report.peak

@@ -1,10 +1,11 @@
-use crate::options::{EstimatorName, positive};
-use crate::{Engine, EngineReport, MAX_THREADS, Task, TrainError};
+use crate::options::{BAE, EstimatorName, not_negative, positive};
+use crate::{Engine, EngineReport, MAX_THREADS, Task, TrainError, TrainOptions};
 use bae_data::{Tensor, Values, save_tensors};
 use bae_gpu::{Peak, Wanted, Widths};
 use bae_kernels::{Isa, product};
+use bae_model::architectures::Begin;
 use bae_model::{
-    Adam, Architecture, Backend, Batch, Objective, Parameters, Precision, Stages, TENSORS, Target, Trace,
+    Adam, Architecture, Backend, Batch, Objective, Parameters, Precision, Stages, Target, Trace,
 };
 use ndarray::{Array2, ArrayView1, Axis};
 use rand::{RngExt, SeedableRng};
@@ -20,15 +21,21 @@ use std::time::Instant;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BenchOptions {
+    /// What is trained: `bae`, or one of [`bae_model::architectures`] that is trained by steps.
+    pub architecture: Option<String>,
+    /// Features that are on in a row, of the architectures that fix it.
+    pub k: Option<usize>,
+    /// Weight of the architecture's sparsity penalty.
+    pub sparsity_weight: Option<f64>,
     /// Width of a hidden state.
     pub d_in: usize,
     /// Features.
     pub d_sae: usize,
     /// Rows a step.
     pub batch_size: usize,
-    /// Share of bits that are on, above 0 and below 1.
+    /// Share of bits that are on, above 0 and below 1; of pre-activations above 0 where codes are no bits.
     pub density: f64,
-    /// Share of features that are ever on. The others are as far from it as a fitted model's are.
+    /// Share of features that are ever on, or above 0. The others are as far from it as a fitted model's are.
     pub live: f64,
     /// Steps to time.
     pub steps: usize,
@@ -40,18 +47,20 @@ pub struct BenchOptions {
     pub threads: usize,
     /// Seed of hidden states and model.
     pub seed: u64,
-    /// The gradient estimator.
-    pub estimator: EstimatorName,
+    /// The gradient estimator; `reference-sigmoid` unless given.
+    pub estimator: Option<EstimatorName>,
     /// Width of the sigmoid or rectangle estimator, where pre-activations have variance 1.
     pub gradient_width: Option<f64>,
     /// Precision of the products.
     pub precision: Precision,
-    /// Weight of Σ_j H(p_j).
-    pub entropy_weight: f64,
-    /// Weight of Σ_{i≠j} |Cov_ij|.
-    pub covariance_weight: f64,
+    /// Weight of Σ_j H(p_j); of bits 1e-4 unless given.
+    pub entropy_weight: Option<f64>,
+    /// Weight of Σ_{i≠j} |Cov_ij|; of bits 1e-6 unless given.
+    pub covariance_weight: Option<f64>,
     /// Adam's learning rate.
     pub learning_rate: f64,
+    /// All gradients of a step are scaled where their 2-norm is above this one.
+    pub clip_norm: Option<f64>,
     /// Rows to encode after the steps, also timed.
     pub encode_rows: usize,
     /// File to write hidden states, model, and the gradients of the first step to: for others to do the same step.
@@ -61,6 +70,9 @@ pub struct BenchOptions {
 impl Default for BenchOptions {
     fn default() -> Self {
         Self {
+            architecture: None,
+            k: None,
+            sparsity_weight: None,
             d_in: 576,
             d_sae: 2304,
             batch_size: 512,
@@ -71,12 +83,13 @@ impl Default for BenchOptions {
             device: Wanted::Cpu,
             threads: 0,
             seed: 0,
-            estimator: EstimatorName::ReferenceSigmoid,
+            estimator: None,
             gradient_width: None,
             precision: Precision::F32,
-            entropy_weight: 1e-4,
-            covariance_weight: 1e-6,
+            entropy_weight: None,
+            covariance_weight: None,
             learning_rate: 1e-5,
+            clip_norm: None,
             encode_rows: 0,
             fixture: None,
         }
@@ -98,12 +111,12 @@ pub struct BenchReport {
     pub d_sae: usize,
     /// Rows a step.
     pub batch_size: usize,
-    /// Share of bits that are on before the first step.
+    /// Share of codes that are on (not 0) before the first step.
     pub density: f64,
     /// Share of features that are on in some rows but not in all.
     pub live: f64,
-    /// Share of entries through which the estimator lets gradients.
-    pub open: f64,
+    /// Share of entries through which the estimator lets gradients; `None` where codes are no bits.
+    pub open: Option<f64>,
     /// Each timed step, in seconds.
     pub seconds: Vec<f64>,
     /// The mean step by stages, in seconds.
@@ -135,6 +148,9 @@ pub struct EncodeTime {
     pub seconds: f64,
 }
 
+/// Steps of the training that a timed step is taken to be from: enough that no feature counts as dead.
+const STEPS_OF_A_TRAINING: usize = 1 << 20;
+
 /// Rows that are encoded at a time.
 const ENCODED_AT_ONCE: usize = 2048;
 
@@ -153,24 +169,26 @@ pub fn bench(
         let message = format!("fixture {}: it is there already; remove it or name another", path.display());
         return Err(TrainError::Option(message));
     }
-    let objective = Objective {
-        entropy_weight: options.entropy_weight,
-        covariance_weight: options.covariance_weight,
-        ..Objective::default()
-    };
+    let objective = options.objective(architecture)?;
     let widths = Widths { d_in: options.d_in, d_sae: options.d_sae, d_out: options.d_in };
     let task = Task { architecture, precision: options.precision, rows: options.batch_size, widths };
     let engine = Engine::choose(&options.device, options.threads, task)?;
-    let Drawn { x, parameters, density, live, open } = engine.install(|| draw(options, architecture));
+    let Drawn { x, parameters, mut density, mut live, open } = engine.install(|| draw(options, architecture));
     let mut model = engine.trained(&parameters, task, true)?;
+    if architecture.kind().is_some() {
+        let ones = model.encode(&architecture, x.view())?.ones_per_feature();
+        let varies = ones.iter().filter(|&&ones| ones > 0 && ones < x.nrows() as u64).count();
+        density = ones.iter().sum::<u64>() as f64 / (x.nrows() * ones.len()) as f64;
+        live = varies as f64 / ones.len() as f64;
+    }
     let batch = Batch { x: x.view(), target: Target::Input };
     go_on(cancel)?;
     if let Some(path) = &options.fixture {
         let trace = model.trace(&architecture, &objective, batch)?;
-        write_fixture(path, options, &x, &parameters, &trace)?;
+        write_fixture(path, options, &architecture, &objective, &x, &parameters, &trace)?;
     }
     drop(parameters);
-    let adam = Adam::new(options.learning_rate);
+    let adam = options.adam();
     for step in 0..options.warm_up {
         go_on(cancel)?;
         model.step(&architecture, &objective, &adam, batch)?;
@@ -218,14 +236,61 @@ impl BenchOptions {
             return refuse(format!("threads is {}: it must be at most {MAX_THREADS}", self.threads));
         }
         positive("learningRate", self.learning_rate)?;
-        let bytes = crate::memory::step_bytes(self.d_in, self.d_sae, self.batch_size, 4);
+        self.clip_norm.map(|norm| positive("clipNorm", norm)).transpose()?;
+        let models = 4 + usize::from(self.clip_norm.is_some());
+        let bytes = crate::memory::step_bytes(self.d_in, self.d_sae, self.batch_size, models);
         crate::memory::ask_memory(bytes, || {
             format!(
                 "a step of {} features on {} values in batches of {}",
                 self.d_sae, self.d_in, self.batch_size
             )
         })?;
-        Ok(Architecture::binary(self.estimator.of_width(self.gradient_width)?))
+        self.architecture()
+    }
+
+    /// What is trained: options are refused as a training refuses them.
+    fn architecture(&self) -> Result<Architecture, TrainError> {
+        let training = TrainOptions {
+            architecture: self.architecture.clone(),
+            k: self.k,
+            sparsity_weight: self.sparsity_weight,
+            estimator: self.estimator,
+            gradient_width: self.gradient_width,
+            entropy_weight: self.entropy_weight,
+            covariance_weight: self.covariance_weight,
+            precision: self.precision,
+            seed: self.seed,
+            ..TrainOptions::default()
+        };
+        match training.kind(STEPS_OF_A_TRAINING, self.d_sae)? {
+            Some(kind) if kind.recipe().start == Begin::Fitted => Err(TrainError::Option(format!(
+                "architecture {} is found at once and has no steps to time: name another",
+                training.name()
+            ))),
+            Some(kind) => Ok(Architecture::of(kind)),
+            None => {
+                let estimator = self.estimator.unwrap_or(EstimatorName::ReferenceSigmoid);
+                Ok(Architecture::binary(estimator.of_width(self.gradient_width)?))
+            }
+        }
+    }
+
+    fn objective(&self, architecture: Architecture) -> Result<Objective, TrainError> {
+        let (entropy, covariance, sparsity) = match architecture.kind().map(|kind| kind.recipe()) {
+            Some(recipe) => (recipe.entropy_weight, 0.0, recipe.sparsity_weight),
+            None => (1e-4, 1e-6, 0.0),
+        };
+        Ok(Objective {
+            entropy_weight: self.entropy_weight.unwrap_or(entropy),
+            covariance_weight: self.covariance_weight.unwrap_or(covariance),
+            sparsity_weight: not_negative("sparsityWeight", self.sparsity_weight.unwrap_or(sparsity))?,
+            ..Objective::default()
+        })
+    }
+
+    fn adam(&self) -> Adam {
+        let clip_norm = self.clip_norm.unwrap_or(f64::INFINITY);
+        Adam { clip_norm, ..Adam::new(self.learning_rate) }
     }
 
     /// Seconds of each step. An engine that runs ahead of its answers is timed over all of them, and each step gets its share.
@@ -238,7 +303,7 @@ impl BenchOptions {
         cancel: &AtomicBool,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<f64>, TrainError> {
-        let adam = Adam::new(self.learning_rate);
+        let adam = self.adam();
         let (all, mut seconds) = (Instant::now(), vec![]);
         for _ in 0..self.steps {
             go_on(cancel)?;
@@ -279,7 +344,7 @@ struct Drawn {
     parameters: Parameters,
     density: f64,
     live: f64,
-    open: f64,
+    open: Option<f64>,
 }
 
 /// Normal hidden states and weights, so that pre-activations have variance 1 before their biases, which give each
@@ -304,6 +369,9 @@ fn draw(options: &BenchOptions, architecture: Architecture) -> Drawn {
     let thresholds: Vec<f32> =
         z.axis_iter(Axis(1)).into_par_iter().zip(&shares).map(|(z, &share)| threshold(z, share)).collect();
     parameters.b_enc.iter_mut().zip(&thresholds).for_each(|(bias, threshold)| *bias = -threshold);
+    if let Some(kind) = architecture.kind() {
+        parameters.add_per_feature(kind);
+    }
     let window = architecture.estimator().and_then(|estimator| estimator.window()).unwrap_or(f64::INFINITY);
     let (mut on, mut live, mut open) = (0usize, 0usize, 0usize);
     for (z, threshold) in z.axis_iter(Axis(1)).zip(&thresholds) {
@@ -318,7 +386,7 @@ fn draw(options: &BenchOptions, architecture: Architecture) -> Drawn {
         parameters,
         density: on as f64 / all,
         live: live as f64 / d_sae as f64,
-        open: open as f64 / all,
+        open: architecture.kind().is_none().then_some(open as f64 / all),
     }
 }
 
@@ -372,30 +440,35 @@ fn time_encoding(
 fn write_fixture(
     path: &Path,
     options: &BenchOptions,
+    architecture: &Architecture,
+    objective: &Objective,
     x: &Array2<f32>,
     parameters: &Parameters,
     trace: &Trace,
 ) -> Result<(), TrainError> {
-    let (d_in, d_sae, stats) = (options.d_in, options.d_sae, trace.stats);
-    let estimator = options.estimator.of_width(options.gradient_width)?;
+    let stats = trace.stats;
     let gradient = trace.gradient.map(|g| g as f32);
-    let names = TENSORS.map(|name| format!("grad.{name}"));
-    let shapes = [vec![d_in, d_sae], vec![d_sae], vec![d_sae, d_in], vec![d_in]];
-    let x_shape = [x.nrows(), d_in];
+    let shapes = parameters.shapes();
+    let names: Vec<String> = shapes.iter().map(|(name, _)| format!("grad.{name}")).collect();
+    let x_shape = [x.nrows(), x.ncols()];
     let mut tensors: Vec<Tensor> = vec![("x", &x_shape, Values::F32(x.as_slice().expect("row-major")))];
-    for at in 0..TENSORS.len() {
-        tensors.push((TENSORS[at], &shapes[at], Values::F32(parameters.flat()[at])));
-        tensors.push((&names[at], &shapes[at], Values::F32(gradient.flat()[at])));
+    for (at, (name, shape)) in shapes.iter().enumerate() {
+        tensors.push((name, shape, Values::F32(parameters.flat()[at])));
+        tensors.push((&names[at], shape, Values::F32(gradient.flat()[at])));
     }
+    let estimator = architecture.estimator();
     let metadata = [
+        ("architecture", options.architecture.as_deref().unwrap_or(BAE).to_string()),
         ("loss", stats.loss.to_string()),
         ("mse", stats.mse.to_string()),
         ("entropyBits", stats.entropy_bits.to_string()),
         ("covariance", stats.covariance.to_string()),
+        ("sparsity", stats.sparsity.to_string()),
         ("estimator", serde_json::to_string(&estimator).expect("a name and a width")),
         ("precision", serde_json::to_string(&options.precision).expect("a name")),
-        ("entropyWeight", options.entropy_weight.to_string()),
-        ("covarianceWeight", options.covariance_weight.to_string()),
+        ("entropyWeight", objective.entropy_weight.to_string()),
+        ("covarianceWeight", objective.covariance_weight.to_string()),
+        ("sparsityWeight", objective.sparsity_weight.to_string()),
         ("learningRate", options.learning_rate.to_string()),
         ("density", options.density.to_string()),
     ];

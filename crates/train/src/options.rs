@@ -323,7 +323,7 @@ impl TrainOptions {
     }
 
     /// Name of the architecture.
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.architecture.as_deref().unwrap_or(BAE)
     }
 
@@ -337,7 +337,7 @@ impl TrainOptions {
     }
 
     /// The architecture with its settings, unless it is the Binary Autoencoder; all other options must be its own.
-    fn kind(&self, steps: usize, d_sae: usize) -> Result<Option<Kind>, TrainError> {
+    pub(crate) fn kind(&self, steps: usize, d_sae: usize) -> Result<Option<Kind>, TrainError> {
         let name = self.name();
         let settings = Settings {
             d_sae,
@@ -565,7 +565,7 @@ pub(crate) fn positive(name: &str, value: f64) -> Result<f64, TrainError> {
     Err(TrainError::Option(format!("{name} is {value}: it must be above 0")))
 }
 
-fn not_negative(name: &str, value: f64) -> Result<f64, TrainError> {
+pub(crate) fn not_negative(name: &str, value: f64) -> Result<f64, TrainError> {
     if value >= 0.0 && value.is_finite() {
         return Ok(value);
     }

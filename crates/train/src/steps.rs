@@ -356,6 +356,10 @@ impl<'a> Run<'a> {
         }
         let measured = self.measure_held_out(&model)?;
         let loss = measured.as_ref().map(|(evaluation, mse)| self.objective_of(evaluation, *mse));
+        if loss.is_some_and(|loss| !loss.is_finite()) {
+            let cause = "the squared error on the held-out rows is not finite".into();
+            return Err(TrainError::Diverged { step, cause });
+        }
         // with nothing held out, or a penalty that held-out rows do not show, the last model is the one to keep
         let before = self.progress.best.as_ref().map(|best| best.loss);
         let best = match (before, loss) {
