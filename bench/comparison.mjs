@@ -20,7 +20,7 @@ const { values: options } = parseArgs({
 })
 
 /** The same for all: a tenth of the rows trained on decides which model is kept, where an architecture keeps the best. */
-const COMMON = { dSae: 1152, batchSize: 512, validationFraction: 0.1 }
+const COMMON = { dSae: 576, batchSize: 512, validationFraction: 0.1 }
 const steps = options.quick ? 24 : 420
 
 /** Every fifth row is held out, from all alike. */

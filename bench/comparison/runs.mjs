@@ -17,7 +17,7 @@ const GRID = [
   ['jumprelu', 'sparsityWeight', [1e-3]],
   ['gated', 'sparsityWeight', [7e-3]],
   ['pca', 'dSae', [32, 128]],
-  ['snmf', 'dSae', [256]],
+  ['snmf', 'dSae', [128]],
 ]
 
 export function allSettings() {

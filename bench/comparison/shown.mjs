@@ -109,7 +109,7 @@ export async function pictures(figures) {
       title: {
         text: 'Bits against error, every architecture',
         subtitle:
-          'glosses of SmolLM2-135M held out, 1,152 features, means of three seeds; left and down is better',
+          'glosses of SmolLM2-135M held out, 576 features, means of three seeds; left and down is better',
       },
       hconcat: panels(
         rate,
