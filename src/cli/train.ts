@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander'
 import {
   architectures,
   BaeError,
+  type BinaryAutoencoder,
   type CancelledEvent,
   type StartEvent,
   train as start,
@@ -289,10 +290,7 @@ async function follow(
   }
   const { model, result: document, history } = await start(data, { ...settings, target, signal, onEvent })
   progress.stop()
-  result(
-    { ...document, history },
-    summary(document, data, target, settings, model.dSae, begun?.validationRows),
-  )
+  result({ ...document, history }, summary(document, data, target, settings, model, begun?.validationRows))
   model.dispose()
 }
 
@@ -312,10 +310,11 @@ function summary(
   data: string[],
   target: string[] | undefined,
   { where = [], skipInvalid }: Settings,
-  features: number,
+  trained: BinaryAutoencoder,
   heldOut = 0,
 ): string[] {
   const { validation, before, model } = result
+  const { entropyWeight } = trained.config.training as { entropyWeight: number }
   const lines = [
     `Trained for ${plural(result.steps, 'step')} (${plural(result.epochs, 'epoch')}) in ${figure(result.seconds)} s ` +
       `on ${place({ ...result, reason: null })}.`,
@@ -340,10 +339,10 @@ function summary(
           'entropy',
           `${figure(validation.entropyBits)} bits${against(before ? figure(before.entropyBits) : undefined)}`,
         ],
-        ...sparsityRows(validation, features),
+        ...sparsityRows(validation, trained.dSae),
       ]),
-      ...tradeOff(before, validation),
-      ...failure(validation),
+      ...(entropyWeight > 0 ? tradeOff(before, validation) : []),
+      ...failure(validation, result.steps > 0),
     )
   } else {
     lines.push(
@@ -372,10 +371,11 @@ function summary(
   return lines
 }
 
-/** Says that nothing was learnt, where that is so. */
-function failure({ explainedVariance }: ValidationFigures): string[] {
+/** Says that nothing was learnt, where that is so. What is fitted has no learning rate. */
+function failure({ explainedVariance }: ValidationFigures, stepped: boolean): string[] {
   if (!(explainedVariance < 0)) return []
-  return ['That is worse than the mean of the rows: a lower --lr, more rows or another --normalize may help.']
+  const help = stepped ? 'a lower --lr, more rows' : 'fewer features, more rows'
+  return [`That is worse than the mean of the rows: ${help} or another --normalize may help.`]
 }
 
 /** Says that bits were bought with error, where they were: it is what the entropy weight asks for. */
