@@ -351,6 +351,8 @@ test('advice after a training that failed names options that the architecture ha
   expect(fitted.stdout).toMatch(
     /worse than the mean of the rows: fewer features, more rows or another --norm/,
   )
+  expect(fitted.stdout).toMatch(/^Fitted in /)
+  expect(fitted.stdout).not.toContain('before training')
   const bought = await bae(['train', from, '--out', join(dir, 'relu'), '--architecture', 'relu', ...QUICK])
   expect(bought.stdout).toMatch(/^On the 8 rows held out:$/m)
   expect(bought.stdout).not.toContain('--entropy-weight')

@@ -253,7 +253,7 @@ async function follow(
         progress.note(
           `training ${plural(event.dSae, 'feature')} on ${plural(event.trainRows, 'row')} of ${count(event.dIn)} values, ${event.dOut === null ? '' : `targets of ${count(event.dOut)}, `}` +
             `${count(event.validationRows)} held out${event.sequences === null ? '' : ' (whole sequences)'}: ` +
-            `${plural(event.steps, 'step')}, ${place(event)}`,
+            `${event.steps ? plural(event.steps, 'step') : 'fitted, no steps'}, ${place(event)}`,
         )
         for (const line of leftOut(event)) progress.note(line)
         break
@@ -300,7 +300,10 @@ function tellInterruption(
   begun: StartEvent | undefined,
 ): void {
   interruption.details = { steps, model, checkpoint }
-  const after = `interrupted after ${count(steps)}${begun ? ` of ${count(begun.steps)}` : ''} steps`
+  const after =
+    begun?.steps === 0
+      ? 'interrupted while fitting'
+      : `interrupted after ${count(steps)}${begun ? ` of ${count(begun.steps)}` : ''} steps`
   const kept = model === null ? 'nothing new was saved' : `the best model so far is in ${model}`
   interruption.message = `${after}; ${kept}${checkpoint === null ? '' : ', and --resume goes on'}`
 }
@@ -315,14 +318,16 @@ function summary(
 ): string[] {
   const { validation, before, model } = result
   const { entropyWeight } = trained.config.training as { entropyWeight: number }
-  const lines = [
-    `Trained for ${plural(result.steps, 'step')} (${plural(result.epochs, 'epoch')}) in ${figure(result.seconds)} s ` +
-      `on ${place({ ...result, reason: null })}.`,
-  ]
+  const fitted = result.steps === 0
+  const did = fitted
+    ? 'Fitted'
+    : `Trained for ${plural(result.steps, 'step')} (${plural(result.epochs, 'epoch')})`
+  const lines = [`${did} in ${figure(result.seconds)} s on ${place({ ...result, reason: null })}.`]
   if (result.endedEarly)
     lines.push(`Ended early: nothing had got better since step ${count(result.bestStep)}.`)
   if (validation) {
-    const against = (then: string | undefined) => (then === undefined ? '' : `; before training: ${then}`)
+    const against = (then: string | undefined) =>
+      then === undefined || fitted ? '' : `; before training: ${then}`
     lines.push(
       `On the ${plural(heldOut, 'row')} held out:`,
       ...table([
@@ -342,7 +347,7 @@ function summary(
         ...sparsityRows(validation, trained.dSae),
       ]),
       ...(entropyWeight > 0 ? tradeOff(before, validation) : []),
-      ...failure(validation, result.steps > 0),
+      ...failure(validation, fitted),
     )
   } else {
     lines.push(
@@ -372,9 +377,9 @@ function summary(
 }
 
 /** Says that nothing was learnt, where that is so. What is fitted has no learning rate. */
-function failure({ explainedVariance }: ValidationFigures, stepped: boolean): string[] {
+function failure({ explainedVariance }: ValidationFigures, fitted: boolean): string[] {
   if (!(explainedVariance < 0)) return []
-  const help = stepped ? 'a lower --lr, more rows' : 'fewer features, more rows'
+  const help = fitted ? 'fewer features, more rows' : 'a lower --lr, more rows'
   return [`That is worse than the mean of the rows: ${help} or another --normalize may help.`]
 }
 
