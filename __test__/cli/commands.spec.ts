@@ -17,6 +17,7 @@ import { bae, MAIN, start } from './bae.js'
 
 const COMMANDS = ['train', 'sweep', 'encode', 'entropy', 'evaluate', 'compare', 'inspect', 'bench']
 const QUICK = ['--epochs', '3', '--batch-size', '64', '--d-sae', '24', '--device', 'cpu']
+const PCA = ['--architecture', 'pca', '--d-sae', '8']
 let home: string
 let data: string
 let model: string
@@ -331,10 +332,30 @@ test('rows that are all alike: the variance explained is null, in words not defi
   expect(await json(['evaluate', model, alike])).toMatchObject({ explainedVariance: null, fvu: null })
   const evaluated = await bae(['evaluate', model, alike])
   expect(evaluated.stdout).toMatch(/\n {2}the variance explained is not defined: the rows are all alike\n/)
+  expect(evaluated.stdout).toMatch(/\n {2}frozen encoder: .* others\n/)
+  expect(evaluated.stdout).not.toContain('NaN')
   const trained = await bae(['train', alike, '--out', join(dir, 'model'), ...QUICK])
   expect(trained.stdout).toMatch(/reconstruction +not defined: the rows are all alike$/m)
   const document = await json(['train', alike, '--out', join(dir, 'again'), ...QUICK])
   expect(document).toMatchObject({ validation: { explainedVariance: null, fvu: null } })
+})
+
+test('advice after a training that failed names options that the architecture has', async () => {
+  const dir = folder()
+  const noise = (seed: number) =>
+    Float32Array.from({ length: 40 * 16 }, (_, at) => Math.sin(seed * (at + 1) ** 2))
+  const [from, to] = [1.1, 2.3].map((seed, at) =>
+    writeRows(join(dir, `${at}.safetensors`), { data: noise(seed), shape: [40, 16] }),
+  ) as [string, string]
+  const fitted = await bae(['train', from, '--target', to, '--out', join(dir, 'pca'), ...PCA])
+  expect(fitted.stdout).toMatch(
+    /worse than the mean of the rows: fewer features, more rows or another --norm/,
+  )
+  expect(fitted.stdout).toMatch(/^Fitted in /)
+  expect(fitted.stdout).not.toContain('before training')
+  const bought = await bae(['train', from, '--out', join(dir, 'relu'), '--architecture', 'relu', ...QUICK])
+  expect(bought.stdout).toMatch(/^On the 8 rows held out:$/m)
+  expect(bought.stdout).not.toContain('--entropy-weight')
 })
 
 test('codes that hold values are counted and kept as which features are on, and that is said', async () => {

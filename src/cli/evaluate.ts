@@ -109,11 +109,14 @@ function notes({ explainedVariance, controls, missing, rateStep }: Evaluation): 
     const { rows, steps, explainedVariance: flattered } = control.fitted
     lines.push(
       `${NAMES[name]}: ${steps === undefined ? 'its decoder fitted' : `its encoder trained in ${count(steps)} steps`} on ${plural(rows, 'row')}, ` +
-        `measured on ${count(control.rows)} others (on those it was fitted to it explains ${percent(flattered)})`,
+        `measured on ${count(control.rows)} others` +
+        (Number.isNaN(flattered) ? '' : ` (on those it was fitted to it explains ${percent(flattered)})`),
     )
   }
-  if (rateStep !== null)
-    lines.push(`rate: values are rounded to ${figure(rateStep)}, which adds about 1 % to the error`)
+  if (rateStep)
+    lines.push(
+      `rate: values nearer to each other than ${figure(rateStep)} count as one, which may add 1 % to the error`,
+    )
   return lines.map(line => `  ${line}`)
 }
 

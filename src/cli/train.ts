@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander'
 import {
   architectures,
   BaeError,
+  type BinaryAutoencoder,
   type CancelledEvent,
   type StartEvent,
   train as start,
@@ -252,7 +253,7 @@ async function follow(
         progress.note(
           `training ${plural(event.dSae, 'feature')} on ${plural(event.trainRows, 'row')} of ${count(event.dIn)} values, ${event.dOut === null ? '' : `targets of ${count(event.dOut)}, `}` +
             `${count(event.validationRows)} held out${event.sequences === null ? '' : ' (whole sequences)'}: ` +
-            `${plural(event.steps, 'step')}, ${place(event)}`,
+            `${event.steps ? plural(event.steps, 'step') : 'fitted, no steps'}, ${place(event)}`,
         )
         for (const line of leftOut(event)) progress.note(line)
         break
@@ -289,10 +290,7 @@ async function follow(
   }
   const { model, result: document, history } = await start(data, { ...settings, target, signal, onEvent })
   progress.stop()
-  result(
-    { ...document, history },
-    summary(document, data, target, settings, model.dSae, begun?.validationRows),
-  )
+  result({ ...document, history }, summary(document, data, target, settings, model, begun?.validationRows))
   model.dispose()
 }
 
@@ -302,7 +300,10 @@ function tellInterruption(
   begun: StartEvent | undefined,
 ): void {
   interruption.details = { steps, model, checkpoint }
-  const after = `interrupted after ${count(steps)}${begun ? ` of ${count(begun.steps)}` : ''} steps`
+  const after =
+    begun?.steps === 0
+      ? 'interrupted while fitting'
+      : `interrupted after ${count(steps)}${begun ? ` of ${count(begun.steps)}` : ''} steps`
   const kept = model === null ? 'nothing new was saved' : `the best model so far is in ${model}`
   interruption.message = `${after}; ${kept}${checkpoint === null ? '' : ', and --resume goes on'}`
 }
@@ -312,18 +313,21 @@ function summary(
   data: string[],
   target: string[] | undefined,
   { where = [], skipInvalid }: Settings,
-  features: number,
+  trained: BinaryAutoencoder,
   heldOut = 0,
 ): string[] {
   const { validation, before, model } = result
-  const lines = [
-    `Trained for ${plural(result.steps, 'step')} (${plural(result.epochs, 'epoch')}) in ${figure(result.seconds)} s ` +
-      `on ${place({ ...result, reason: null })}.`,
-  ]
+  const { entropyWeight } = trained.config.training as { entropyWeight: number }
+  const fitted = result.steps === 0
+  const did = fitted
+    ? 'Fitted'
+    : `Trained for ${plural(result.steps, 'step')} (${plural(result.epochs, 'epoch')})`
+  const lines = [`${did} in ${figure(result.seconds)} s on ${place({ ...result, reason: null })}.`]
   if (result.endedEarly)
     lines.push(`Ended early: nothing had got better since step ${count(result.bestStep)}.`)
   if (validation) {
-    const against = (then: string | undefined) => (then === undefined ? '' : `; before training: ${then}`)
+    const against = (then: string | undefined) =>
+      then === undefined || fitted ? '' : `; before training: ${then}`
     lines.push(
       `On the ${plural(heldOut, 'row')} held out:`,
       ...table([
@@ -340,10 +344,10 @@ function summary(
           'entropy',
           `${figure(validation.entropyBits)} bits${against(before ? figure(before.entropyBits) : undefined)}`,
         ],
-        ...sparsityRows(validation, features),
+        ...sparsityRows(validation, trained.dSae),
       ]),
-      ...tradeOff(before, validation),
-      ...failure(validation),
+      ...(entropyWeight > 0 ? tradeOff(before, validation) : []),
+      ...failure(validation, fitted),
     )
   } else {
     lines.push(
@@ -372,10 +376,11 @@ function summary(
   return lines
 }
 
-/** Says that nothing was learnt, where that is so. */
-function failure({ explainedVariance }: ValidationFigures): string[] {
+/** Says that nothing was learnt, where that is so. What is fitted has no learning rate. */
+function failure({ explainedVariance }: ValidationFigures, fitted: boolean): string[] {
   if (!(explainedVariance < 0)) return []
-  return ['That is worse than the mean of the rows: a lower --lr, more rows or another --normalize may help.']
+  const help = fitted ? 'fewer features, more rows' : 'a lower --lr, more rows'
+  return [`That is worse than the mean of the rows: ${help} or another --normalize may help.`]
 }
 
 /** Says that bits were bought with error, where they were: it is what the entropy weight asks for. */
