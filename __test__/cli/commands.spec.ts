@@ -360,8 +360,19 @@ test('advice after a training that failed names options that the architecture ha
 
 test('codes that hold values are counted and kept as which features are on, and that is said', async () => {
   const relu = join(folder(), 'relu')
-  await bae(['train', data, '--out', relu, '--architecture', 'relu', ...QUICK])
+  const trained = await bae(['train', data, '--out', relu, '--architecture', 'relu', ...QUICK])
   const says = /^Codes of standard models hold values; this is of which features are on\. `bae evaluate` /m
+  expect(trained.stdout).toMatch(says)
+  const swept = await bae([
+    'sweep',
+    data,
+    '--out',
+    join(folder(), 'sweep'),
+    '--vary',
+    'architecture=bae,topk',
+    ...QUICK,
+  ])
+  expect(swept.stdout).toMatch(/^Codes of topk hold values; entropy is of which features are on\./m)
   expect((await bae(['encode', relu, data, '--out', join(folder(), 'codes.safetensors')])).stdout).toMatch(
     says,
   )

@@ -6,6 +6,7 @@ import {
   type ProbeScore,
   type Probes,
   probesOverModels,
+  type RowsProgress,
 } from '../index.js'
 import { integer, type Measuring, measuring } from './options.js'
 import type { Run } from './output.js'
@@ -55,9 +56,12 @@ export function probe(program: Command, run: Run): Command {
       run(async ({ signal, progress, result }, dir: string, data: string[], options: Options) => {
         const { reseeded = [], ...chosen } = options
         const reports: ProbeReport[] = []
+        // most of it is fitting, which is counted as if rows were read again
+        const onProgress = ({ rows, total }: RowsProgress) =>
+          progress.update(rows, total, 'reading and fitting')
         for (const each of [dir, ...reseeded]) {
           using model = await BinaryAutoencoder.load(each, { signal })
-          reports.push(await model.probe(data, { signal, ...chosen, onProgress: progress.rows }))
+          reports.push(await model.probe(data, { signal, ...chosen, onProgress }))
         }
         const [report] = reports as [ProbeReport]
         const models = reports.map(({ mean }, at) => ({ model: [dir, ...reseeded][at], mean }))

@@ -106,6 +106,7 @@ async function follow(
   progress.stop()
   result(report, [
     ...figures(report),
+    ...ofValues([options.architecture, ...(options.vary?.architecture ?? [])]),
     '',
     `The models and their table, sweep.json, are in ${options.out}.`,
     `Next:\n  npx bae entropy ${quoted(options.out)}`,
@@ -132,6 +133,15 @@ function figures({ runs }: SweepReport): string[] {
       .join('  ')
       .trimEnd(),
   )
+}
+
+/** What the entropy is of, where codes hold values: it says nothing of these. */
+function ofValues(architectures: unknown[]): string[] {
+  const names = architectures.filter(name => typeof name === 'string' && !name.startsWith('bae'))
+  if (names.length === 0) return []
+  return [
+    `Codes of ${names.join(', ')} hold values; entropy is of which features are on. \`bae evaluate\` says what the values cost.`,
+  ]
 }
 
 function cells({ label, status, validation, seconds }: SweepRun): string[] {

@@ -16,6 +16,7 @@ import {
 import { byteCount, choosing, DATA, device, integer, number, overwrite, target, threads } from './options.js'
 import { type Context, Interruption, type Run, UsageError } from './output.js'
 import {
+  bitsOnly,
   count,
   explained,
   figure,
@@ -348,6 +349,7 @@ function summary(
       ]),
       ...(entropyWeight > 0 ? tradeOff(before, validation) : []),
       ...failure(validation, fitted),
+      ...bitsOnly(trained),
     )
   } else {
     lines.push(

@@ -455,8 +455,22 @@ impl TrainOptions {
             }
         };
         let fitted = recipe.is_some_and(|recipe| recipe.start == Begin::Fitted);
-        if fitted && (self.steps.is_some() || self.epochs.is_some()) {
-            return refuse(format!("{} is fitted, not stepped: leave out steps and epochs", self.name()));
+        for (option, given) in [
+            ("steps", self.steps.is_some()),
+            ("epochs", self.epochs.is_some()),
+            ("learningRate", self.learning_rate.is_some()),
+            ("lrSchedule", self.lr_schedule.is_some()),
+            ("warmUpSteps", self.warm_up_steps.is_some()),
+            ("clipNorm", self.clip_norm.is_some()),
+            ("validateEvery", self.validate_every.is_some()),
+            ("checkpointEvery", self.checkpoint_every.is_some()),
+        ] {
+            if fitted && given {
+                return refuse(format!(
+                    "{} is fitted, not stepped, so {option} means nothing: leave it out",
+                    self.name()
+                ));
+            }
         }
         let steps = if fitted { 0 } else { steps };
         let preset = |default: f64, published: f64| if reference { published } else { default };
@@ -654,6 +668,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn k_is_at_most_the_features() {
@@ -679,5 +694,30 @@ mod tests {
             }
         }
         assert_eq!(of(None, 16, "relu").unwrap().0, None);
+    }
+
+    #[test]
+    fn what_belongs_to_steps_is_refused_where_there_are_none() {
+        for (option, value) in [
+            ("steps", json!(9)),
+            ("epochs", json!(9)),
+            ("learningRate", json!(1e-3)),
+            ("lrSchedule", json!("linear")),
+            ("warmUpSteps", json!(9)),
+            ("clipNorm", json!(1)),
+            ("validateEvery", json!(9)),
+        ] {
+            let of = |architecture: &str| {
+                let options = json!({ "architecture": architecture, "dSae": 4, option: value });
+                serde_json::from_value::<TrainOptions>(options).unwrap().plan(8, 100).map(|_| ())
+            };
+            for fitted in ["pca", "snmf"] {
+                assert_eq!(
+                    of(fitted).unwrap_err().to_string(),
+                    format!("{fitted} is fitted, not stepped, so {option} means nothing: leave it out")
+                );
+            }
+            of("relu").unwrap();
+        }
     }
 }

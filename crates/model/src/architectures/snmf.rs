@@ -139,10 +139,8 @@ fn factorise(
     unit_columns(&mut g);
     let mut best = (f64::INFINITY, Array2::zeros((d_sae, d_in)));
     for turn in 0..TURNS {
-        if !going_on(turn as f64 / TURNS as f64) {
-            return Err(ModelError::Cancelled);
-        }
-        let mut f = least_squares(&a, &g);
+        let going_on = || going_on(turn as f64 / TURNS as f64);
+        let mut f = least_squares(&a, &g, &going_on).ok_or(ModelError::Cancelled)?;
         keep_largest(&mut f);
         let norms = unit_columns(&mut g);
         Zip::from(f.rows_mut()).and(&norms).for_each(|mut row, &norm| row *= norm);
@@ -171,8 +169,8 @@ fn factorise(
 }
 
 /// Fᵀ = (GᵀG + εI)⁻¹ GᵀAᵀ, `[d_sae, d_in]`, from Aᵀ and G: all columns by conjugate gradients, which here is far sooner done than a factor of
-/// the matrix.
-fn least_squares(a: &Array2<f32>, g: &Array2<f32>) -> Array2<f32> {
+/// the matrix. None if it is not to go on.
+fn least_squares(a: &Array2<f32>, g: &Array2<f32>, going_on: &dyn Fn() -> bool) -> Option<Array2<f32>> {
     let isa = Isa::best();
     let shape = (g.ncols(), a.ncols());
     let mut gram = Array2::from_diag_elem(shape.0, EPSILON);
@@ -182,6 +180,9 @@ fn least_squares(a: &Array2<f32>, g: &Array2<f32>) -> Array2<f32> {
     let (mut f, mut direction) = (Array2::zeros(shape), left.clone());
     let mut squares = column_products(&left, &left);
     for _ in 0..ROUNDS {
+        if !going_on() {
+            return None;
+        }
         let mut ahead = Array2::zeros(shape);
         add_product(isa, gram.view(), direction.view(), ahead.view_mut());
         let share = |a: f64, b: f64| if b > 0.0 { (a / b) as f32 } else { 0.0 };
@@ -193,7 +194,7 @@ fn least_squares(a: &Array2<f32>, g: &Array2<f32>) -> Array2<f32> {
         direction = direction * kept + &left;
         squares = next;
     }
-    f
+    Some(f)
 }
 
 /// Sums over rows of a ∘ b, in f64.
@@ -329,6 +330,11 @@ mod tests {
         let few = rows(5, 4, 2);
         assert!(fit(&few, 6, &|_| true).to_string().contains("here 5, and 6 are asked for"));
         assert!(matches!(fit(&few, 2, &|share| share < 0.5), ModelError::Cancelled));
+        // within a turn, which takes seconds where there are thousands of features
+        let asked = std::cell::Cell::new(0);
+        let first_turn = |share: f64| share == 0.0 && asked.replace(asked.get() + 1) < ROUNDS / 2;
+        assert!(matches!(fit(&few, 2, &first_turn), ModelError::Cancelled));
+        assert_eq!(asked.get(), ROUNDS / 2 + 1);
         assert!(matches!(fit(&(few * 1e30), 2, &|_| true), ModelError::TooLarge));
     }
 }
