@@ -101,7 +101,7 @@ export interface ValidationFigures {
   fvu: number
   /** Sum over features of the marginal entropy, in bits. */
   entropyBits: number
-  /** Sum over pairs of features of the absolute covariance (of the first 16,384 rows where there are more). */
+  /** Sum over pairs of features of the absolute covariance (of the first 16,384 rows where there are more); NaN of codes that hold values. */
   covariance: number
   /** Mean number of features that are on. */
   l0: number

@@ -16,8 +16,8 @@ const GRID = [
   ['relu', 'sparsityWeight', [3e-3]],
   ['jumprelu', 'sparsityWeight', [1e-3]],
   ['gated', 'sparsityWeight', [7e-3]],
-  ['pca', 'dSae', [32, 128]],
-  ['snmf', 'dSae', [128]],
+  ['pca', 'dSae', [32]],
+  ['snmf', 'dSae', [64]],
 ]
 
 export function allSettings() {

@@ -44,7 +44,8 @@ pub struct Evaluation {
     /// 1 − fvu.
     #[serde(deserialize_with = "nan_from_null")]
     pub explained_variance: f64,
-    /// Σ_{i≠j} |Cov_ij| of the codes (of the first 16,384 rows where there are more).
+    /// Σ_{i≠j} |Cov_ij| of the codes (of the first 16,384 rows where there are more); NaN of codes that hold values.
+    #[serde(deserialize_with = "nan_from_null")]
     pub covariance: f64,
     /// What was counted on the codes.
     #[serde(flatten)]
@@ -164,6 +165,7 @@ pub(crate) fn measure(
     let mut kept = BitMatrix::zeros(0, backend.d_sae());
     let (mut squared_error, mut scaled_error) = (0.0, 0.0);
     let per_dimension = scale.mapv(|scale| (f64::from(scale) * f64::from(scale)).recip());
+    let values = model.architecture.kind().is_some();
     through(model, feed, |done, _, x, norms, codes| {
         let decoded = model.decode(&codes)?;
         for (row, (x, y)) in x.rows().into_iter().zip(decoded.rows()).enumerate() {
@@ -180,7 +182,7 @@ pub(crate) fn measure(
         moments.add(x.view());
         let active = codes.active();
         statistics.add(&active).expect("codes of one model");
-        if kept.rows() < COVARIANCE_ROWS {
+        if !values && kept.rows() < COVARIANCE_ROWS {
             kept.append(&active).expect("codes of one model");
         }
         Ok(progress(done + x.nrows()))
@@ -194,7 +196,7 @@ pub(crate) fn measure(
         mse: squared_error / values,
         fvu,
         explained_variance: 1.0 - fvu,
-        covariance: backend.covariance(&kept)?,
+        covariance: if values { f64::NAN } else { backend.covariance(&kept)? },
         codes: Sparsity::from(&statistics),
     };
     Ok((evaluation, scaled_error / values))

@@ -609,7 +609,9 @@ impl<'a> Run<'a> {
     /// The objective at its final weights, for a squared error in the units of the training space.
     fn objective_of(&self, evaluation: &Evaluation, mse: f64) -> f64 {
         let Objective { entropy_weight, covariance_weight, .. } = self.inputs.plan.final_objective();
-        mse + entropy_weight * evaluation.codes.entropy_bits + covariance_weight * evaluation.covariance
+        let covariance =
+            if covariance_weight == 0.0 { 0.0 } else { covariance_weight * evaluation.covariance };
+        mse + entropy_weight * evaluation.codes.entropy_bits + covariance
     }
 }
 
