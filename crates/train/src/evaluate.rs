@@ -165,7 +165,7 @@ pub(crate) fn measure(
     let mut kept = BitMatrix::zeros(0, backend.d_sae());
     let (mut squared_error, mut scaled_error) = (0.0, 0.0);
     let per_dimension = scale.mapv(|scale| (f64::from(scale) * f64::from(scale)).recip());
-    let values = model.architecture.kind().is_some();
+    let holds_values = model.architecture.kind().is_some();
     through(model, feed, |done, _, x, norms, codes| {
         let decoded = model.decode(&codes)?;
         for (row, (x, y)) in x.rows().into_iter().zip(decoded.rows()).enumerate() {
@@ -182,7 +182,7 @@ pub(crate) fn measure(
         moments.add(x.view());
         let active = codes.active();
         statistics.add(&active).expect("codes of one model");
-        if !values && kept.rows() < COVARIANCE_ROWS {
+        if !holds_values && kept.rows() < COVARIANCE_ROWS {
             kept.append(&active).expect("codes of one model");
         }
         Ok(progress(done + x.nrows()))
@@ -196,7 +196,7 @@ pub(crate) fn measure(
         mse: squared_error / values,
         fvu,
         explained_variance: 1.0 - fvu,
-        covariance: if values { f64::NAN } else { backend.covariance(&kept)? },
+        covariance: if holds_values { f64::NAN } else { backend.covariance(&kept)? },
         codes: Sparsity::from(&statistics),
     };
     Ok((evaluation, scaled_error / values))
