@@ -115,7 +115,8 @@ fn a_run_interrupted_at_any_step_ends_as_if_it_had_not_been() {
             })
             .unwrap();
             assert_eq!(resumed.model, plain.model, "{more} {step}");
-            assert_eq!(resumed.summary.validation, plain.summary.validation);
+            // in JSON what is no number, as the covariance of values, is equal to itself
+            assert_eq!(json!(resumed.summary.validation), json!(plain.summary.validation));
             let stored = load_model(&out).unwrap();
             assert_eq!((stored.parameters, &stored.config["d_out"]), (plain.model.clone(), &json!(D_OUT)));
         }
