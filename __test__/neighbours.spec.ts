@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
 import { BinaryAutoencoder, inspect, type ModelFormat } from '../src/index.js'
 import { bae } from './cli/bae.js'
@@ -12,7 +13,7 @@ interface Entry {
   d_sae: number
 }
 
-const fixtures = new URL('./neighbours/', import.meta.url).pathname
+const fixtures = fileURLToPath(new URL('./neighbours/', import.meta.url))
 const { models } = JSON.parse(readFileSync(join(fixtures, 'manifest.json'), 'utf8')) as { models: Entry[] }
 const at = (name: string) => join(fixtures, 'models', name)
 
