@@ -21,11 +21,10 @@ use rayon::prelude::*;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Snmf;
 
-/// Turns of the fit. On 2,048 rows of SmolLM2-135M's layer 20 and 576 features the error falls by 12 % from turn 12 to 50, and by 3 % more in
-/// the last 12.
+/// Turns of the fit: on hidden states of SmolLM2-135M the last ones gain little.
 const TURNS: usize = 50;
-/// ε, where the diagonal of GᵀG is 1. There 0.1 ends at 0.62 of the variance, 0.001 at 0.67, 1 at 0.69: what stays of F after the cut is larger
-/// where F is held small.
+/// ε. A hundred times less and ten times more both end at larger errors on hidden states of SmolLM2-135M: what stays of F after the cut is
+/// larger where F is held small.
 const EPSILON: f32 = 0.1;
 /// Steps of conjugate gradients in a turn.
 const ROUNDS: usize = 30;
