@@ -10,7 +10,7 @@ mod weights;
 
 use crate::architectures::{Coding, Entries, Kind, Pass};
 use crate::backend::check_width;
-use crate::cpu::{output, pool, thread_count};
+use crate::cpu::{output, pool};
 use crate::state::count_idle;
 use crate::{
     Adam, Architecture, Backend, Batch, ModelError, Moments, Objective, Parameters, StepStats, Target, Trace,
@@ -48,7 +48,7 @@ struct StepMoments {
 impl Sae {
     /// A model with these parameters and no steps taken; `threads` 0 takes what the machine offers.
     pub fn new(parameters: &Parameters, threads: usize) -> Self {
-        let threads = pool(thread_count(threads));
+        let threads = pool(threads);
         let weights = Arc::new(threads.install(|| Weights::from(parameters)));
         let idle = vec![0; weights.d_sae];
         Self { weights, moments: None, gradient: None, idle, threads, isa: Isa::best() }
@@ -62,14 +62,7 @@ impl Sae {
     /// The same parameters, not copied, on so many threads.
     pub fn with_threads(&self, threads: usize) -> Self {
         let (weights, idle) = (self.weights.clone(), self.idle.clone());
-        Self {
-            weights,
-            moments: None,
-            gradient: None,
-            idle,
-            threads: pool(thread_count(threads)),
-            isa: self.isa,
-        }
+        Self { weights, moments: None, gradient: None, idle, threads: pool(threads), isa: self.isa }
     }
 
     /// A copy of the parameters.
@@ -352,7 +345,9 @@ impl Backend for Sae {
     }
 
     fn covariance(&self, _: &BitMatrix) -> Result<f64, ModelError> {
-        Ok(0.0)
+        Err(ModelError::Invalid(
+            "the covariance measured is that of bits, and the codes of this architecture hold values".into(),
+        ))
     }
 
     fn parameters(&self) -> Result<Parameters, ModelError> {

@@ -14,7 +14,7 @@ use bae_model::initial::Typical;
 use bae_model::{
     Adam, Architecture, Batch, Objective, Parameters, Precision, Target, TrainingState, layer_norm,
 };
-use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -199,9 +199,6 @@ impl<'a> Frozen<'a> {
         let (d_in, d_sae, d_out) = self.widths();
         let mut w_dec: Array2<f32> =
             Array2::from_shape_simple_fn((d_sae, d_out), || StandardNormal.sample(&mut random));
-        let length = |row: ndarray::ArrayView1<f32>| {
-            row.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt()
-        };
         for (mut row, like) in w_dec.rows_mut().into_iter().zip(self.parameters.w_dec.rows()) {
             let factor =
                 length(like) / f64::from(self.output().rms) / length(row.view()).max(f64::MIN_POSITIVE);
@@ -390,7 +387,10 @@ impl<'a> Frozen<'a> {
 
 /// Lengths of the decoder's rows, in units of `scale`, `[d_sae]`.
 pub(super) fn row_lengths(parameters: &Parameters, scale: f64) -> Vec<f64> {
-    let length =
-        |row: ndarray::ArrayView1<f32>| row.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt();
     parameters.w_dec.rows().into_iter().map(|row| scale * length(row)).collect()
+}
+
+/// Euclidean length.
+fn length(row: ArrayView1<f32>) -> f64 {
+    row.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt()
 }
